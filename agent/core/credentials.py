@@ -1,0 +1,51 @@
+"""What the core knows of a card: a keyed reference and how far it can be trusted, never its UID.
+
+Reading cards is drivers/readers; the key lives with the vault and is handed in by the shell.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from dataclasses import dataclass
+from enum import StrEnum
+
+_DOMAIN = b"roamkey/token/v1\x00"
+_KEY_CHECK_DOMAIN = b"roamkey/token-key-check/v1"
+
+
+class Assurance(StrEnum):
+    """What the reading proves, weakest first. A UID is an identifier, never a proof."""
+
+    LOSSY = "lossy"
+    RANDOM = "random"
+    STATIC = "static"
+    AUTHENTICATED = "authenticated"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credential:
+    """A presented token. `reference` is empty for a random UID, which names nobody."""
+
+    reference: str
+    assurance: Assurance
+
+    @property
+    def is_identity(self) -> bool:
+        return bool(self.reference)
+
+
+RANDOM = Credential(reference="", assurance=Assurance.RANDOM)
+
+
+def reference(key: bytes, canonical: str) -> str:
+    """Keyed reference of a canonical UID (upper-case hex of the on-air bytes), 64 hex characters.
+
+    HMAC, since a plain hash of a 4-byte UID is searched through in minutes (EDPB guidelines 1/2020, 78).
+    """
+    return hmac.new(key, _DOMAIN + canonical.upper().encode("ascii"), hashlib.sha256).hexdigest()
+
+
+def key_check(key: bytes) -> str:
+    """Short public fingerprint of a reference key: tells a wrong key from an unknown card."""
+    return hmac.new(key, _KEY_CHECK_DOMAIN, hashlib.sha256).hexdigest()[:16]

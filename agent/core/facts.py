@@ -1,0 +1,304 @@
+"""What happened: the facts that the journal keeps and the backend receives, in the past tense.
+
+A fact's bytes are made in agent/wire.py; sessions are folded from these in sessions.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from agent.core.credentials import Credential
+from agent.core.instants import ClockQuality
+from agent.core.reasons import Reason
+from agent.core.requests import Place
+
+
+class Outcome(StrEnum):
+    GRANTED = "granted"
+    REFUSED = "refused"
+
+
+class Trigger(StrEnum):
+    """Who asked for the decision."""
+
+    TAP = "tap"
+    REQUEST = "request"
+
+
+class EndReason(StrEnum):
+    """Why a session ended; words of OCPP 2.0.1 ReasonEnumType where it has one."""
+
+    LOCAL = "Local"
+    EV_DISCONNECTED = "EVDisconnected"
+    ENERGY_LIMIT = "EnergyLimitReached"
+    STOPPED_BY_EV = "StoppedByEV"
+    FAULT = "Other"
+    POWER_LOSS = "PowerLoss"
+    TIMEOUT = "Timeout"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyStamp:
+    """Which policy decided and how old it was."""
+
+    revision: int
+    fingerprint: str
+    age_s: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holder:
+    """Whose token it is, as the policy had it at that moment: the cost allocation of a session."""
+
+    label: str | None = None
+    group: str | None = None
+    parent: str | None = None
+    driver: str | None = None
+    vehicle: str | None = None
+    cost_centre: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecisionMade:
+    """A yes or no and all of why. `ocpi` to `oicp`: the same verdict in the peers' words (statuses.py)."""
+
+    decision: str
+    trigger: Trigger
+    outcome: Outcome
+    credential: Credential
+    holder: Holder
+    place: Place
+    reader: str | None
+    charger: str | None
+    reasons: tuple[Reason, ...]
+    warnings: tuple[Reason, ...]
+    max_energy_wh: int | None
+    policy: PolicyStamp | None
+    clock: ClockQuality
+    text: str
+    support: str
+    waited_ms: int
+    ocpi: str
+    ocpp16: str
+    ocpp201: str
+    oicp: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionAuthorised:
+    session: str
+    decision: str
+    credential: Credential
+    holder: Holder
+    place: Place
+    reader: str | None
+    charger: str
+    max_energy_wh: int | None
+    authorised_at: datetime
+    boot: str
+    monotonic_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionStarted:
+    session: str
+    meter_wh: int
+    started_at: datetime
+    boot: str
+    monotonic_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionMetered:
+    session: str
+    meter_wh: int
+    energy_wh: int
+    power_w: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionStopRequested:
+    """`by` is the credential that stopped it (same token, or another of its parent group), or None for a limit."""
+
+    session: str
+    reason: EndReason
+    by: Credential | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionInterrupted:
+    """The agent was not watching (crash, power loss, restart); what the charger did meanwhile is yet unknown."""
+
+    session: str
+    last_meter_wh: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionResumed:
+    session: str
+    meter_wh: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionEnded:
+    """The bill's basis. `complete` is false when the end was not seen and the figures are the last known ones.
+
+    `duration_source` tells whether the duration comes from the monotonic clock or, across a reboot, from wall clocks.
+    """
+
+    session: str
+    decision: str
+    credential: Credential
+    holder: Holder
+    place: Place
+    charger: str
+    reason: EndReason
+    started: bool
+    complete: bool
+    interrupted: bool
+    authorised_at: datetime
+    started_at: datetime | None
+    ended_at: datetime
+    meter_start_wh: int | None
+    meter_stop_wh: int | None
+    energy_wh: int
+    duration_s: int
+    duration_source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionContradicted:
+    """The charger said something that does not fit the session: kept as told, changed nothing."""
+
+    session: str | None
+    charger: str
+    event: str
+    phase: str
+    meter_wh: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentStarted:
+    version: str
+    boot: str
+    open_sessions: int
+    policy_revision: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentStopped:
+    open_sessions: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReaderFound:
+    reader: str
+    model: str
+    firmware: str
+    findings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReaderLost:
+    reader: str
+    cause: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChargerFound:
+    charger: str
+    state: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChargerLost:
+    charger: str
+    cause: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChargerFaulted:
+    charger: str
+    code: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyActivated:
+    revision: int
+    fingerprint: str
+    previous_revision: int | None
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyRejected:
+    """An offered bundle was refused and the active one kept. `error` is the TUF reason or our own check's name."""
+
+    error: str
+    detail: str
+    kept_revision: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClockStepped:
+    """The wall clock moved against the monotonic one. Records keep the time they were sealed with."""
+
+    step_ms: int
+    quality: ClockQuality
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JournalOpened:
+    """The first record of every journal. `predecessor` names the journal that was lost or moved aside, if known."""
+
+    reason: str
+    predecessor: str | None
+    salvaged: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordsQuarantined:
+    """The backend could not take these records; they stay here and are not sent again by themselves."""
+
+    journal: str
+    sequences: tuple[int, ...]
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """A JWS of the device's key over journal id, sequence and hash of the record before this one."""
+
+    jws: str
+
+
+SessionFact = (
+    SessionAuthorised
+    | SessionStarted
+    | SessionMetered
+    | SessionStopRequested
+    | SessionInterrupted
+    | SessionResumed
+    | SessionEnded
+)
+
+Fact = (
+    DecisionMade
+    | SessionFact
+    | SessionContradicted
+    | AgentStarted
+    | AgentStopped
+    | ReaderFound
+    | ReaderLost
+    | ChargerFound
+    | ChargerLost
+    | ChargerFaulted
+    | PolicyActivated
+    | PolicyRejected
+    | ClockStepped
+    | JournalOpened
+    | RecordsQuarantined
+    | Checkpoint
+)

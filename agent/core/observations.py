@@ -1,0 +1,184 @@
+"""What was seen, by readers, chargers, the clock, the network and people. Input of agent.core.agent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from agent.core.credentials import Credential
+from agent.core.facts import PolicyRejected
+from agent.core.instants import ClockQuality
+from agent.core.policy import Policy, Token
+from agent.core.requests import Place
+from agent.core.sessions import Session
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Presented:
+    """A credential with what the token table says of it, looked up by the shell."""
+
+    credential: Credential
+    token: Token | None
+    lookup_failed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sighted:
+    """One look of a reader at its field; nothing presented when the field is empty. Taps come out of presence.py."""
+
+    reader: str
+    presented: tuple[Presented, ...]
+    monotonic_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tapped:
+    """A tap injected by a person or a program: as if presented, without a presence to wait for."""
+
+    reader: str
+    presented: Presented
+    request: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecisionRequested:
+    """The gateway's own software asks whether this credential may charge; nothing is started."""
+
+    request: str
+    presented: Presented
+    charger: str | None
+    place: Place
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReaderFound:
+    reader: str
+    model: str
+    firmware: str
+    findings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReaderLost:
+    reader: str
+    cause: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PluggedIn:
+    charger: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unplugged:
+    charger: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChargingStarted:
+    charger: str
+    session: str | None
+    meter_wh: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metered:
+    charger: str
+    session: str | None
+    meter_wh: int
+    power_w: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChargingStopped:
+    charger: str
+    session: str | None
+    meter_wh: int | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Faulted:
+    charger: str
+    code: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChargerFound:
+    """The link stands (again) and this is what the charger is doing now; `charging` with or without our session."""
+
+    charger: str
+    charging: bool
+    state: str
+    session: str | None
+    meter_wh: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChargerLost:
+    charger: str
+    cause: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyActivated:
+    policy: Policy
+    tokens: int
+    announce: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyRefused:
+    fact: PolicyRejected
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClockStepped:
+    step_ms: int
+    quality: ClockQuality
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StorageChanged:
+    full: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Woken:
+    """The service has started: these sessions were open in the journal."""
+
+    version: str
+    sessions: tuple[Session, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leaving:
+    """The service stops cleanly; running sessions stay open and are resumed at the next start."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tick:
+    """A time asked for with WakeAt has come."""
+
+
+Observation = (
+    Sighted
+    | Tapped
+    | DecisionRequested
+    | ReaderFound
+    | ReaderLost
+    | PluggedIn
+    | Unplugged
+    | ChargingStarted
+    | Metered
+    | ChargingStopped
+    | Faulted
+    | ChargerFound
+    | ChargerLost
+    | PolicyActivated
+    | PolicyRefused
+    | ClockStepped
+    | StorageChanged
+    | Woken
+    | Leaving
+    | Tick
+)

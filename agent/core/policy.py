@@ -1,0 +1,133 @@
+"""The fleet's policy as values: tokens, people, vehicles, groups and what each group may do.
+
+Nothing here decides (rules.py, decisions.py) and nothing here reads documents (agent/cache).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from zoneinfo import ZoneInfo
+
+MAX_GROUP_DEPTH = 8
+
+
+class TokenStatus(StrEnum):
+    ACTIVE = "active"
+    BLOCKED = "blocked"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Token:
+    """One fleet credential. `parent` is OCPI's group_id: one token of it may start and another stop."""
+
+    reference: str
+    label: str
+    group: str
+    status: TokenStatus = TokenStatus.ACTIVE
+    not_before: datetime | None = None
+    until: datetime | None = None
+    parent: str | None = None
+    driver: str | None = None
+    vehicle: str | None = None
+    offline: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Driver:
+    id: str
+    language: str = "en"
+    cost_centre: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vehicle:
+    id: str
+    cost_centre: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """Local minutes of the day, [start, end), on weekdays (0 = Monday). It belongs to the day on which it starts."""
+
+    weekdays: frozenset[int]
+    start_minute: int
+    end_minute: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schedule:
+    """When charging may start: inside any window, in this zone."""
+
+    zone: ZoneInfo
+    windows: tuple[Window, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """What its members may do. None means that this level says nothing; an empty set allows nothing.
+
+    Inheritance is conjunction: a child may only narrow, so every level from the group to its root must agree.
+    """
+
+    id: str
+    parent: str | None = None
+    networks: frozenset[str] | None = None
+    countries: frozenset[str] | None = None
+    schedule: Schedule | None = None
+    max_sessions_per_token: int | None = None
+    max_sessions_per_vehicle: int | None = None
+    max_energy_wh: int | None = None
+
+
+class Freshness(StrEnum):
+    """The staleness ladder: fresh, then only tokens flagged for offline use, then nobody."""
+
+    FRESH = "fresh"
+    STALE = "stale"
+    EXPIRED = "expired"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """The active bundle, without its token table (a token is looked up by the caller and handed to the request).
+
+    `confirmed` is the signed time of the newest TUF timestamp role; `confirmed_boot` and `confirmed_ms` say when this
+    device received it, so that age also grows when the wall clock stands still or goes back.
+    """
+
+    fleet: str
+    revision: int
+    fingerprint: str
+    confirmed: datetime
+    confirmed_boot: str
+    confirmed_ms: int
+    stale_after: timedelta
+    expired_after: timedelta
+    groups: Mapping[str, Group]
+    drivers: Mapping[str, Driver]
+    vehicles: Mapping[str, Vehicle]
+
+    def levels(self, group: str) -> Iterator[Group] | None:
+        """The group and its ancestors, nearest first; None when one is missing or they never end: no policy then."""
+        found: list[Group] = []
+        name: str | None = group
+        while name is not None:
+            level = self.groups.get(name)
+            if level is None or len(found) >= MAX_GROUP_DEPTH:
+                return None
+            found.append(level)
+            name = level.parent
+        return iter(found)
+
+
+def normalise_network(text: str) -> str:
+    """Party or hub operator id for comparison: upper case, without `*` and `-` (DE*ABC = DEABC)."""
+    return text.upper().replace("*", "").replace("-", "").strip()
+
+
+def normalise_country(text: str) -> str:
+    """ISO 3166-1 alpha-2, upper case."""
+    return text.strip().upper()

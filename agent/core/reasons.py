@@ -1,0 +1,41 @@
+"""Why a charge was refused, or granted with a warning. Their mapping to OCPI, OCPP and OICP is statuses.py."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class ReasonCode(StrEnum):
+    """Why not, or why with a warning. Names are stable: backends and technicians match on them."""
+
+    NO_POLICY = "NO_POLICY"
+    POLICY_EXPIRED = "POLICY_EXPIRED"
+    CACHE_STALE = "CACHE_STALE"
+    CACHE_UNREADABLE = "CACHE_UNREADABLE"
+    CLOCK_UNTRUSTED = "CLOCK_UNTRUSTED"
+    TOKEN_UNKNOWN = "TOKEN_UNKNOWN"
+    TOKEN_RANDOM_UID = "TOKEN_RANDOM_UID"
+    TOKEN_BLOCKED = "TOKEN_BLOCKED"
+    TOKEN_NOT_YET_VALID = "TOKEN_NOT_YET_VALID"
+    TOKEN_EXPIRED = "TOKEN_EXPIRED"
+    NETWORK = "NETWORK"
+    COUNTRY = "COUNTRY"
+    TIME_WINDOW = "TIME_WINDOW"
+    CONCURRENT_SESSION = "CONCURRENT_SESSION"
+    SEVERAL_CARDS = "SEVERAL_CARDS"
+    EVSE_OCCUPIED = "EVSE_OCCUPIED"
+    EVSE_UNAVAILABLE = "EVSE_UNAVAILABLE"
+    STORAGE_FULL = "STORAGE_FULL"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reason:
+    """One rule's objection: what was seen against what was allowed, and which group of the policy said so."""
+
+    code: ReasonCode
+    rule: str
+    observed: str = ""
+    limit: str = ""
+    group: str | None = None
+    missing: bool = False

@@ -1,0 +1,40 @@
+"""What is asked: this token, here, at this charger, with this much going on already."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from agent.core.credentials import Credential
+from agent.core.policy import Token
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where the charge would happen, as far as is known. None is missing, and the rules say what missing means."""
+
+    evse: str | None = None
+    network: str | None = None
+    country: str | None = None
+    site: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """All that a decision may look at besides the policy. `lookup_failed`: the token table could not be read."""
+
+    credential: Credential
+    token: Token | None
+    lookup_failed: bool = False
+    reader: str | None = None
+    charger: str | None = None
+    place: Place
+    vehicle: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What is going on at this device: open sessions of the token and of the vehicle, and room to store facts."""
+
+    sessions_of_token: tuple[str, ...] = ()
+    sessions_of_vehicle: tuple[str, ...] = ()
+    storage_full: bool = False

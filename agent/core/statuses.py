@@ -1,0 +1,68 @@
+"""What peers call our reasons: OCPI AllowedType, OCPP 1.6 and 2.0.1 AuthorizationStatus, OICP code.
+
+Table: policy reference 9.4. With several reasons the most severe gives the status that is told to a peer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from agent.core.reasons import Reason, ReasonCode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statuses:
+    """One decision in the words of four protocols. `ocpi` is empty where OCPI answers with error 2004 instead."""
+
+    ocpi: str
+    ocpp16: str
+    ocpp201: str
+    oicp: str
+
+
+ACCEPTED = Statuses(ocpi="ALLOWED", ocpp16="Accepted", ocpp201="Accepted", oicp="000")
+
+_UNKNOWN = Statuses(ocpi="", ocpp16="Invalid", ocpp201="Unknown", oicp="102")
+_NO_POLICY = Statuses(ocpi="", ocpp16="Invalid", ocpp201="Invalid", oicp="102")
+_BLOCKED = Statuses(ocpi="BLOCKED", ocpp16="Blocked", ocpp201="Blocked", oicp="200")
+_EXPIRED = Statuses(ocpi="EXPIRED", ocpp16="Expired", ocpp201="Expired", oicp="210")
+_PLACE = Statuses(ocpi="NOT_ALLOWED", ocpp16="Invalid", ocpp201="NotAtThisLocation", oicp="106")
+_TIME = Statuses(ocpi="NOT_ALLOWED", ocpp16="Invalid", ocpp201="NotAtThisTime", oicp="106")
+_BUSY = Statuses(ocpi="NOT_ALLOWED", ocpp16="ConcurrentTx", ocpp201="ConcurrentTx", oicp="602")
+_OTHER = Statuses(ocpi="NOT_ALLOWED", ocpp16="Invalid", ocpp201="Invalid", oicp="106")
+
+# Most severe first: blocked, expired, place, time, other. The order of this table is the order of reasons.
+TABLE: dict[ReasonCode, Statuses] = {
+    ReasonCode.TOKEN_BLOCKED: _BLOCKED,
+    ReasonCode.TOKEN_EXPIRED: _EXPIRED,
+    ReasonCode.POLICY_EXPIRED: _EXPIRED,
+    ReasonCode.TOKEN_UNKNOWN: _UNKNOWN,
+    ReasonCode.TOKEN_RANDOM_UID: _UNKNOWN,
+    ReasonCode.NO_POLICY: _NO_POLICY,
+    ReasonCode.NETWORK: _PLACE,
+    ReasonCode.COUNTRY: _PLACE,
+    ReasonCode.TIME_WINDOW: _TIME,
+    ReasonCode.TOKEN_NOT_YET_VALID: _TIME,
+    ReasonCode.CONCURRENT_SESSION: _BUSY,
+    ReasonCode.EVSE_OCCUPIED: _BUSY,
+    ReasonCode.EVSE_UNAVAILABLE: _OTHER,
+    ReasonCode.SEVERAL_CARDS: _OTHER,
+    ReasonCode.CLOCK_UNTRUSTED: _OTHER,
+    ReasonCode.CACHE_STALE: _OTHER,
+    ReasonCode.CACHE_UNREADABLE: _OTHER,
+    ReasonCode.STORAGE_FULL: _OTHER,
+}
+
+_RANK = {code: rank for rank, code in enumerate(TABLE)}
+
+
+def by_severity(reasons: Iterable[Reason]) -> tuple[Reason, ...]:
+    """A total order that does not depend on the order of the rules."""
+    return tuple(
+        sorted(reasons, key=lambda reason: (_RANK[reason.code], reason.rule, reason.group or "", reason.observed))
+    )
+
+
+def statuses_of(reasons: tuple[Reason, ...]) -> Statuses:
+    return TABLE[min(reasons, key=lambda reason: _RANK[reason.code]).code] if reasons else ACCEPTED
