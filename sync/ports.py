@@ -1,0 +1,102 @@
+"""What the delivery asks of its surroundings: an outbox to read from, and the events it tells.
+
+Here are only shapes. The journal behind the outbox belongs to the application; the sibling that keeps records in
+memory is `sync.memory_outbox`; who fetches documents is in `sync.carriers`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sealed:
+    """One record: its sequence and the exact bytes that were sealed. They are never re-serialised."""
+
+    sequence: int
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """Where a journal stands. `hash` is the hex SHA-256 of the last record's bytes, "" while it is empty."""
+
+    journal: str
+    first: int
+    last: int
+    hash: str
+    acknowledged: int
+
+
+class Outbox(Protocol):
+    """A cursor over a journal. Acknowledged records may still be readable: a restored backend asks for them."""
+
+    async def head(self) -> Head: ...
+
+    async def read(self, after: int, *, records: int, size_bytes: int) -> list[Sealed]:
+        """Records after a sequence, in order; at least one if there is any, however large it is."""
+        ...
+
+    async def hash_at(self, sequence: int) -> str | None:
+        """Hex SHA-256 of that record's bytes; None when the journal does not hold it (any more)."""
+        ...
+
+    async def acknowledge(self, *, journal: str, through: int, quarantined: Mapping[int, str]) -> None:
+        """Durable on return; never moves backwards."""
+        ...
+
+    async def changed(self) -> None:
+        """Return as soon as something was appended since the last call returned."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connected:
+    """The broker accepted us. `protocol` is "5" or "3.1.1"; `encrypted` is False on a plain connection."""
+
+    protocol: str
+    encrypted: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disconnected:
+    """The connection ended, or never stood."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Acknowledged:
+    """The backend has every record up to `through` in its store, and signed that."""
+
+    journal: str
+    through: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quarantined:
+    """One record is kept aside with a reason (by the backend, or here because it cannot travel)."""
+
+    journal: str
+    sequence: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alarm:
+    """Something a technician should see. `code` is stable and short; `text` says what happened and what to do."""
+
+    code: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyHint:
+    """The fleet's policy timestamp changed (hex SHA-256 of its bytes): a refresh is worth it. Not trusted."""
+
+    timestamp: str
+
+
+UplinkEvent = Connected | Disconnected | Acknowledged | Quarantined | Alarm | PolicyHint
