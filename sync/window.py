@@ -1,0 +1,68 @@
+"""What may be under way at once, and how large a step is. Pure.
+
+A batch is in the window from its publish until the backend's signed acknowledgement covers it; PUBACK alone never
+counts as arrival. The broker's own limit of unacknowledged packets is kept in `sync.link` as well.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flight:
+    """One batch under way: the range it carries and its payload's size."""
+
+    first: int
+    last: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """Batches under way, oldest first. At most `batches` (already cut to Receive Maximum) and `size_bytes`."""
+
+    batches: int = 20
+    size_bytes: int = 256 * 1024
+    flights: tuple[Flight, ...] = ()
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.flights
+
+    def admits(self, size_bytes: int) -> bool:
+        """Whether one more may start. A batch larger than the whole window may travel alone."""
+        if not self.flights:
+            return True
+        under_way = sum(flight.size_bytes for flight in self.flights)
+        return len(self.flights) < self.batches and under_way + size_bytes <= self.size_bytes
+
+    def started(self, flight: Flight) -> Window:
+        return replace(self, flights=(*self.flights, flight))
+
+    def arrived(self, through: int) -> Window:
+        """Without the flights that a cumulative acknowledgement covers."""
+        return replace(self, flights=tuple(flight for flight in self.flights if flight.last > through))
+
+    def cleared(self) -> Window:
+        return replace(self, flights=())
+
+    def narrowed(self, batches: int) -> Window:
+        return replace(self, batches=max(1, min(self.batches, batches)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stride:
+    """How much to put in one batch. On a link that is cut every few hundred bytes only small steps arrive at all,
+    so the step is halved whenever a connection ends without progress and doubled with each acknowledgement."""
+
+    most_bytes: int = 64 * 1024
+    # About one record with its envelope: smaller steps only add overhead.
+    least_bytes: int = 512
+    bytes_now: int = 64 * 1024
+
+    def shorter(self) -> Stride:
+        return replace(self, bytes_now=max(self.least_bytes, self.bytes_now // 2))
+
+    def longer(self) -> Stride:
+        return replace(self, bytes_now=min(self.most_bytes, self.bytes_now * 2))
