@@ -20,7 +20,10 @@ class Place:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """All that a decision may look at besides the policy. `lookup_failed`: the token table could not be read."""
+    """All that a decision may look at besides the policy.
+
+    `lookup_failed`: the token table could not be read. `crowded`: more than one card was in the field.
+    """
 
     credential: Credential
     token: Token | None
@@ -29,6 +32,7 @@ class Request:
     charger: str | None = None
     place: Place
     vehicle: str | None = None
+    crowded: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,4 +41,6 @@ class Usage:
 
     sessions_of_token: tuple[str, ...] = ()
     sessions_of_vehicle: tuple[str, ...] = ()
+    session_at_charger: str | None = None
+    charger_reachable: bool = True
     storage_full: bool = False

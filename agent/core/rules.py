@@ -116,6 +116,8 @@ def clock_trusted(request: Request, policy: Policy | None, usage: Usage, now: In
 
 def token_known(request: Request, policy: Policy | None, usage: Usage, now: Instant) -> Iterator[Objection]:
     """The credential names somebody and that token is in the fleet's table."""
+    if request.crowded:
+        return  # one_card says so; which of them is meant is not known
     if request.lookup_failed:
         yield Objection(code=ReasonCode.CACHE_UNREADABLE, missing=True)
     elif request.credential.assurance is Assurance.RANDOM or not request.credential.is_identity:
@@ -219,6 +221,24 @@ def storage_ready(request: Request, policy: Policy | None, usage: Usage, now: In
         yield Objection(code=ReasonCode.STORAGE_FULL)
 
 
+def one_card(request: Request, policy: Policy | None, usage: Usage, now: Instant) -> Iterator[Objection]:
+    """One card in the field: with two, nobody knows who asked."""
+    if request.crowded:
+        yield Objection(code=ReasonCode.SEVERAL_CARDS)
+
+
+def charger_free(request: Request, policy: Policy | None, usage: Usage, now: Instant) -> Iterator[Objection]:
+    """No other session is open at this charger; the one who began it stops it instead (agent.py)."""
+    if usage.session_at_charger is not None:
+        yield Objection(code=ReasonCode.EVSE_OCCUPIED, observed=usage.session_at_charger)
+
+
+def charger_reachable(request: Request, policy: Policy | None, usage: Usage, now: Instant) -> Iterator[Objection]:
+    """The charger answers: a green light that cannot start anything would be a lie."""
+    if not usage.charger_reachable:
+        yield Objection(code=ReasonCode.EVSE_UNAVAILABLE, observed=request.charger or "none", missing=True)
+
+
 RULES: tuple[Rule, ...] = (
     Rule(policy_in_force, when_missing=Effect.DENY),
     Rule(clock_trusted, when_missing=Effect.DENY),
@@ -230,6 +250,9 @@ RULES: tuple[Rule, ...] = (
     Rule(inside_window, when_missing=Effect.DENY),
     Rule(not_concurrent, when_missing=Effect.DENY),
     Rule(storage_ready, when_missing=Effect.DENY),
+    Rule(one_card, when_missing=Effect.DENY),
+    Rule(charger_free, when_missing=Effect.DENY),
+    Rule(charger_reachable, when_missing=Effect.DENY),
 )
 
 

@@ -1,0 +1,264 @@
+"""A charging session: folded from its facts, and the table that says what each event means in each phase.
+
+Pure. The table is total: late, duplicate and contradictory events have their rows too (test: every cell is filled).
+What a step then records and asks for is agent.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+from typing import assert_never
+
+from agent.core.credentials import Credential
+from agent.core.facts import (
+    EndReason,
+    Holder,
+    SessionAuthorised,
+    SessionEnded,
+    SessionFact,
+    SessionInterrupted,
+    SessionMetered,
+    SessionResumed,
+    SessionStarted,
+    SessionStopRequested,
+)
+from agent.core.instants import Instant
+from agent.core.requests import Place
+
+
+class Phase(StrEnum):
+    AUTHORISED = "authorised"
+    CHARGING = "charging"
+    STOPPING = "stopping"
+    INTERRUPTED = "interrupted"
+    ENDED = "ended"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """`watched_ms` is when the present phase began on this boot's monotonic clock; phases that must end look at it."""
+
+    id: str
+    phase: Phase
+    decision: str
+    credential: Credential
+    holder: Holder
+    place: Place
+    reader: str | None
+    charger: str
+    max_energy_wh: int | None
+    authorised_at: datetime
+    boot: str
+    authorised_ms: int
+    started_at: datetime | None = None
+    started_boot: str | None = None
+    started_ms: int | None = None
+    meter_start_wh: int | None = None
+    meter_last_wh: int | None = None
+    stop_reason: EndReason | None = None
+    interrupted: bool = False
+    watched_ms: int = 0
+    recorded_ms: int | None = None
+
+    @property
+    def is_open(self) -> bool:
+        return self.phase is not Phase.ENDED
+
+    @property
+    def energy_wh(self) -> int:
+        if self.meter_start_wh is None or self.meter_last_wh is None:
+            return 0
+        return max(0, self.meter_last_wh - self.meter_start_wh)
+
+
+def start(fact: SessionAuthorised) -> Session:
+    return Session(
+        id=fact.session,
+        phase=Phase.AUTHORISED,
+        decision=fact.decision,
+        credential=fact.credential,
+        holder=fact.holder,
+        place=fact.place,
+        reader=fact.reader,
+        charger=fact.charger,
+        max_energy_wh=fact.max_energy_wh,
+        authorised_at=fact.authorised_at,
+        boot=fact.boot,
+        authorised_ms=fact.monotonic_ms,
+        watched_ms=fact.monotonic_ms,
+    )
+
+
+def evolve(session: Session, fact: SessionFact) -> Session:
+    match fact:
+        case SessionAuthorised():
+            return session  # the same authorisation told twice
+        case SessionStarted():
+            return replace(
+                session,
+                phase=Phase.CHARGING,
+                started_at=fact.started_at,
+                started_boot=fact.boot,
+                started_ms=fact.monotonic_ms,
+                meter_start_wh=fact.meter_wh,
+                meter_last_wh=fact.meter_wh,
+            )
+        case SessionMetered():
+            return replace(session, meter_last_wh=fact.meter_wh)
+        case SessionStopRequested():
+            return replace(session, phase=Phase.STOPPING, stop_reason=fact.reason)
+        case SessionInterrupted():
+            return replace(session, phase=Phase.INTERRUPTED, interrupted=True)
+        case SessionResumed():
+            last = session.meter_last_wh if fact.meter_wh is None else fact.meter_wh
+            return replace(session, phase=phase_after_resuming(session), meter_last_wh=last)
+        case SessionEnded():
+            return replace(session, phase=Phase.ENDED, meter_last_wh=fact.meter_stop_wh)
+        case _:
+            assert_never(fact)
+
+
+def fold(facts: Iterable[SessionFact]) -> Session | None:
+    """A session from its facts in order; None when its beginning is missing."""
+    session: Session | None = None
+    for fact in facts:
+        if session is not None:
+            session = evolve(session, fact)
+        elif isinstance(fact, SessionAuthorised):
+            session = start(fact)
+    return session
+
+
+def phase_after_resuming(session: Session) -> Phase:
+    if session.stop_reason is not None:
+        return Phase.STOPPING
+    return Phase.AUTHORISED if session.meter_start_wh is None else Phase.CHARGING
+
+
+class Event(StrEnum):
+    """What a charger, or the passing of time, can say about a session."""
+
+    STARTED = "started"
+    METERED = "metered"
+    STOPPED = "stopped"
+    UNPLUGGED = "unplugged"
+    FOUND_CHARGING = "found charging"
+    FOUND_WAITING = "found waiting with it"
+    FOUND_IDLE = "found idle"
+    FOUND_OTHER = "found charging something else"
+    TIME_OUT = "time out"
+
+
+class Step(StrEnum):
+    """What follows from an event."""
+
+    BEGIN = "begin"
+    METER = "meter"
+    RESUME = "resume"
+    FINISH = "finish"
+    FINISH_INCOMPLETE = "finish with what is known"
+    WITHDRAW = "withdraw"
+    STOP_AGAIN = "ask again to stop"
+    START_AGAIN = "ask again to start"
+    IGNORE = "ignore"
+    CONTRADICT = "contradict"
+    CONTRADICT_AND_STOP = "contradict and stop the charger"
+    CONTRADICT_AND_FINISH = "contradict and finish with what is known"
+
+
+TRANSITIONS: dict[Phase, dict[Event, Step]] = {
+    Phase.AUTHORISED: {
+        Event.STARTED: Step.BEGIN,
+        Event.METERED: Step.BEGIN,  # the start was missed: what is metered now is the first that is known
+        Event.STOPPED: Step.WITHDRAW,
+        Event.UNPLUGGED: Step.WITHDRAW,
+        Event.FOUND_CHARGING: Step.BEGIN,
+        Event.FOUND_WAITING: Step.IGNORE,
+        Event.FOUND_IDLE: Step.START_AGAIN,
+        Event.FOUND_OTHER: Step.CONTRADICT_AND_FINISH,
+        Event.TIME_OUT: Step.WITHDRAW,
+    },
+    Phase.CHARGING: {
+        Event.STARTED: Step.IGNORE,  # duplicate
+        Event.METERED: Step.METER,
+        Event.STOPPED: Step.FINISH,
+        Event.UNPLUGGED: Step.FINISH_INCOMPLETE,
+        Event.FOUND_CHARGING: Step.METER,
+        Event.FOUND_WAITING: Step.METER,  # paused by the car or by load management
+        Event.FOUND_IDLE: Step.FINISH_INCOMPLETE,
+        Event.FOUND_OTHER: Step.CONTRADICT_AND_FINISH,
+        Event.TIME_OUT: Step.IGNORE,  # charging may last
+    },
+    Phase.STOPPING: {
+        Event.STARTED: Step.CONTRADICT_AND_STOP,
+        Event.METERED: Step.METER,  # still running down
+        Event.STOPPED: Step.FINISH,
+        Event.UNPLUGGED: Step.FINISH_INCOMPLETE,
+        Event.FOUND_CHARGING: Step.STOP_AGAIN,
+        Event.FOUND_WAITING: Step.STOP_AGAIN,
+        Event.FOUND_IDLE: Step.FINISH_INCOMPLETE,
+        Event.FOUND_OTHER: Step.CONTRADICT_AND_FINISH,
+        Event.TIME_OUT: Step.STOP_AGAIN,
+    },
+    Phase.INTERRUPTED: {
+        Event.STARTED: Step.RESUME,
+        Event.METERED: Step.RESUME,
+        Event.STOPPED: Step.FINISH,
+        Event.UNPLUGGED: Step.FINISH_INCOMPLETE,
+        Event.FOUND_CHARGING: Step.RESUME,
+        Event.FOUND_WAITING: Step.RESUME,
+        Event.FOUND_IDLE: Step.FINISH_INCOMPLETE,
+        Event.FOUND_OTHER: Step.CONTRADICT_AND_FINISH,
+        Event.TIME_OUT: Step.FINISH_INCOMPLETE,
+    },
+    Phase.ENDED: {
+        Event.STARTED: Step.CONTRADICT_AND_STOP,
+        Event.METERED: Step.CONTRADICT,  # late sample: kept as told, the sealed end stays
+        Event.STOPPED: Step.IGNORE,  # duplicate
+        Event.UNPLUGGED: Step.IGNORE,
+        Event.FOUND_CHARGING: Step.CONTRADICT_AND_STOP,
+        Event.FOUND_WAITING: Step.CONTRADICT_AND_STOP,
+        Event.FOUND_IDLE: Step.IGNORE,
+        Event.FOUND_OTHER: Step.IGNORE,
+        Event.TIME_OUT: Step.IGNORE,
+    },
+}
+
+
+def ended(session: Session, *, reason: EndReason, meter_wh: int | None, complete: bool, now: Instant) -> SessionEnded:
+    """The end as far as it is known: an end that was not seen keeps the last meter value and says so."""
+    final = session.meter_last_wh if meter_wh is None else meter_wh
+    final_session = replace(session, meter_last_wh=final)
+    duration_ms, source = duration(session, now)
+    return SessionEnded(
+        session=session.id,
+        decision=session.decision,
+        credential=session.credential,
+        holder=session.holder,
+        place=session.place,
+        charger=session.charger,
+        reason=reason,
+        started=session.meter_start_wh is not None,
+        complete=complete,
+        interrupted=session.interrupted,
+        authorised_at=session.authorised_at,
+        started_at=session.started_at,
+        ended_at=now.utc,
+        meter_start_wh=session.meter_start_wh,
+        meter_stop_wh=final,
+        energy_wh=final_session.energy_wh,
+        duration_s=duration_ms // 1000,
+        duration_source=source,
+    )
+
+
+def duration(session: Session, now: Instant) -> tuple[int, str]:
+    """(milliseconds, source): monotonic within one boot, else the wall clocks' difference, never negative."""
+    if session.started_at is None or session.started_ms is None:
+        return 0, "none"
+    if session.started_boot == now.boot:
+        return max(0, now.monotonic_ms - session.started_ms), "monotonic"
+    return max(0, int((now.utc - session.started_at).total_seconds() * 1000)), "wall"
