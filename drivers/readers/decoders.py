@@ -1,0 +1,88 @@
+"""From a profile to the codec that understands its device: bytes in, sightings out. Pure; the codecs are elsewhere.
+
+Profile vectors are replayed through this, and the serial readers read through it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Protocol
+
+from drivers.readers.ascii_frames import AsciiFrames
+from drivers.readers.pn532_frames import TARGETS_ANSWER, Frame, Kind, Pn532Frames, targets
+from drivers.readers.reader import Assurance, Card
+from drivers.readers.rejects import Reason, Rejected
+from drivers.readers.uid_lines import UidLines
+
+if TYPE_CHECKING:
+    from firmware_profiles.profile import Profile, Uid
+
+Sighting = tuple[Card, ...]  # what one complete answer of the device says is in the field
+
+
+class Decoder(Protocol):
+    def feed(self, chunk: bytes) -> list[Sighting | Rejected]: ...
+
+
+class _Frames(Protocol):
+    def feed(self, chunk: bytes) -> list[Card | Rejected]: ...
+
+
+def open_decoder(profile: Profile) -> Decoder:
+    if profile.uid is None:
+        raise ValueError(f"{profile.id} is not a reader")
+    match profile.driver:
+        case "em4100_ascii":
+            return _CardByCard(AsciiFrames(trailer=profile.framing.trailer), profile.uid)
+        case "pn532_hsu":
+            return _TargetLists(profile.uid)
+        case "simulated":
+            return _CardByCard(UidLines(), profile.uid)
+        case driver:
+            raise ValueError(f"{profile.id}: driver {driver} does not read cards")
+
+
+class _CardByCard:
+    """A device that tells one card a frame."""
+
+    def __init__(self, frames: _Frames, uid: Uid) -> None:
+        self._frames = frames
+        self._uid = uid
+
+    def feed(self, chunk: bytes) -> list[Sighting | Rejected]:
+        return [
+            result if isinstance(result, Rejected) else _as_on_air((result,), self._uid)
+            for result in self._frames.feed(chunk)
+        ]
+
+
+class _TargetLists:
+    """A PN532 that was asked for its targets. Other frames of the conversation say nothing about cards."""
+
+    def __init__(self, uid: Uid) -> None:
+        self._frames = Pn532Frames()
+        self._uid = uid
+
+    def feed(self, chunk: bytes) -> list[Sighting | Rejected]:
+        results: list[Sighting | Rejected] = []
+        for frame in self._frames.feed(chunk):
+            match frame:
+                case Rejected():
+                    results.append(frame)
+                case Frame(kind=Kind.DATA, payload=payload) if payload.startswith(TARGETS_ANSWER):
+                    listed = targets(payload)
+                    results.append(listed if isinstance(listed, Rejected) else _as_on_air(listed, self._uid))
+                case Frame():
+                    pass
+        return results
+
+
+def _as_on_air(cards: Sighting, uid: Uid) -> Sighting | Rejected:
+    """Undo what the profile says that the device does to UIDs; what it threw away stays lost and is marked so."""
+    if any(len(card.uid) not in uid.lengths for card in cards):
+        return Rejected(reason=Reason.LENGTH)
+    if uid.byte_order == "reversed":
+        cards = tuple(replace(card, uid=card.uid[::-1]) for card in cards)
+    if uid.loss != "none":
+        cards = tuple(replace(card, assurance=Assurance.LOSSY) for card in cards)
+    return cards

@@ -1,0 +1,145 @@
+"""What every reader is and says: cards, events, feedback and the Reader protocol. Values only, no device.
+
+How a device is read is in the module of its driver; which driver fits a model is in firmware_profiles. Debounce and
+presence ("one tap per presence") are not here: agent/core/presence.py does that once for all readers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+RANDOM_ID_FIRST_BYTE = 0x08  # ISO 14443-3: a single-size UID that starts 08 is drawn anew each time the field drops
+CASCADE_TAG = 0x88  # ISO 14443-3: announces a longer UID, is never the first byte of a whole one
+UID_SIZES_14443A = (4, 7, 10)
+UID_SIZE_EM4100 = 5
+
+
+class Technology(StrEnum):
+    ISO14443A = "iso14443a"
+    ISO14443B = "iso14443b"
+    ISO15693 = "iso15693"
+    FELICA = "felica"
+    EM4100 = "em4100"
+
+
+class Assurance(StrEnum):
+    """What the reading proves, weakest first. Same words as agent.core.credentials, which may not be imported here."""
+
+    LOSSY = "lossy"
+    RANDOM = "random"
+    STATIC = "static"
+    AUTHENTICATED = "authenticated"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Card:
+    """A card in the field. `uid` is in on-air order, first byte first; str and repr never show it whole."""
+
+    uid: bytes
+    technology: Technology
+    assurance: Assurance
+
+    @property
+    def canonical(self) -> str:
+        """Upper-case hex without separators: the only text form that is ever compared or hashed."""
+        return self.uid.hex().upper()
+
+    def __str__(self) -> str:
+        # The first byte names the maker; of a 4-byte UID a second one would leave an afternoon's guessing.
+        return f"{self.uid[:1].hex().upper()}{'•' * (2 * len(self.uid) - 2)}"
+
+    def __repr__(self) -> str:
+        return f"Card({self}, {self.technology.value}, {self.assurance.value})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """One poll's result; no cards is an empty field. Told for each poll while a card is there, and for at least
+    four empty polls and one second after it left; then the reader is quiet until the next card."""
+
+    reader: str
+    cards: tuple[Card, ...]
+    monotonic_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReaderFound:
+    """The device is open and ready. `findings` are what an operator should know; they are not failures."""
+
+    reader: str
+    model: str
+    firmware: str
+    findings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReaderLost:
+    """The only failure event. Told once an outage; the driver goes on trying."""
+
+    reader: str
+    cause: str
+    hint: str
+
+
+ReaderEvent = Seen | ReaderFound | ReaderLost
+Emit = Callable[[ReaderEvent], None]
+
+
+class Feedback(StrEnum):
+    """What the person at the reader is told."""
+
+    PENDING = "pending"
+    GRANTED = "granted"
+    REFUSED = "refused"
+    OFFLINE = "offline"
+    FAULT = "fault"
+    LEARN = "learn"
+
+
+class Reader(Protocol):
+    name: str
+
+    async def run(self, emit: Emit) -> None:
+        """For ever, until cancelled; then the device is closed within a second. Device faults become ReaderLost.
+        `emit` may be called from the driver's own thread."""
+
+    async def signal(self, feedback: Feedback, text: str) -> None:
+        """Best effort, at most a second, never raises for a device fault."""
+
+
+def card_14443a(uid: bytes) -> Card:
+    """A Type A card with what its UID alone can prove."""
+    return Card(uid=uid, technology=Technology.ISO14443A, assurance=assurance_14443a(uid))
+
+
+def assurance_14443a(uid: bytes) -> Assurance:
+    if len(uid) == 4 and uid[0] == RANDOM_ID_FIRST_BYTE:
+        return Assurance.RANDOM
+    if len(uid) not in UID_SIZES_14443A or (len(uid) == 4 and uid[0] == CASCADE_TAG):
+        return Assurance.LOSSY  # 88 + three bytes: the reader stopped after the first cascade level
+    return Assurance.STATIC
+
+
+def card_em4100(tag: bytes) -> Card:
+    """A 125 kHz tag. Static at best: anyone can copy one in the time of a handshake."""
+    complete = len(tag) == UID_SIZE_EM4100
+    return Card(uid=tag, technology=Technology.EM4100, assurance=Assurance.STATIC if complete else Assurance.LOSSY)
+
+
+def card_from_text(text: str) -> Card:
+    """A card told by a person or a program instead of an antenna. ValueError names the rule, never the UID."""
+    compact = text.strip().replace(":", "").replace(" ", "").replace("-", "")
+    try:
+        uid = bytes.fromhex(compact)
+    except ValueError:
+        raise ValueError("a UID is hexadecimal, for example 04A23B4C5D6080") from None
+    match len(uid):
+        case 4 | 7 | 10:
+            return card_14443a(uid)
+        case 5:
+            return card_em4100(uid)
+        case size:
+            raise ValueError(f"a UID has 4, 7 or 10 bytes (ISO 14443 A) or 5 (EM4100), not {size}")
