@@ -1,0 +1,67 @@
+"""A file that only takes up room, so that the ends of running sessions can still be recorded on a full disk."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from agent.files import sync_folder
+
+# Room for some fifty session ends with all their pages; the figure that was measured to be enough.
+BALLAST_BYTES = 256 * 1024
+# On a tiny partition the ballast takes a quarter of what is left, and below this it is not worth having.
+SMALLEST_BYTES = 16 * 1024
+# Between two attempts to get a released ballast back.
+RETRY_MS = 60_000
+
+
+class Ballast:
+    """Kept while there is room, released when an essential fact finds none."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._next_attempt_ms = 0
+
+    @property
+    def present(self) -> bool:
+        return self._path.exists()
+
+    def release(self) -> bool:
+        """Give the room away. False when there was none left to give."""
+        try:
+            self._path.unlink()
+        except FileNotFoundError:
+            return False
+        sync_folder(self._path.parent)  # some file systems free the blocks only with the next commit
+        return True
+
+    def restore(self, monotonic_ms: int) -> None:
+        """Take the room back if the disk has plenty again; looks at most once a minute, and never fails."""
+        if monotonic_ms < self._next_attempt_ms or self.present:
+            return
+        self._next_attempt_ms = monotonic_ms + RETRY_MS
+        size = min(BALLAST_BYTES, free_bytes(self._path.parent) // 4)
+        if size < SMALLEST_BYTES:
+            return
+        try:
+            _allocate(self._path, size)
+        except OSError:  # a disk that is worse than full shows itself at the next commit
+            with suppress(OSError):
+                self._path.unlink(missing_ok=True)
+
+
+def free_bytes(folder: Path) -> int:
+    """What an ordinary user may still write there."""
+    status = os.statvfs(folder)
+    return status.f_bavail * status.f_frsize
+
+
+def _allocate(path: Path, size: int) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        os.posix_fallocate(descriptor, 0, size)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    sync_folder(path.parent)

@@ -1,0 +1,137 @@
+"""The journal's tables and how a connection to them is set up. What they mean is told in journal.py."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Final
+
+from agent.core.facts import Fact, SessionAuthorised, SessionEnded
+from agent.core.instants import Instant
+from agent.journal.errors import JournalTooNew
+from agent.wire import TYPES, subject_of
+from sync.ports import Sealed
+
+# One entry a version, applied in order; PRAGMA user_version counts them.
+MIGRATIONS: Final = (
+    """
+    CREATE TABLE about (
+        only INTEGER PRIMARY KEY CHECK (only = 1),
+        journal TEXT NOT NULL,
+        source TEXT NOT NULL,
+        acknowledged INTEGER NOT NULL DEFAULT 0,
+        base_sequence INTEGER NOT NULL DEFAULT 0,
+        base_hash TEXT NOT NULL
+    ) STRICT;
+    CREATE TABLE record (
+        sequence INTEGER PRIMARY KEY,
+        type TEXT NOT NULL,
+        subject TEXT,
+        sealed_at INTEGER NOT NULL,
+        hash BLOB NOT NULL,
+        body BLOB NOT NULL
+    ) STRICT;
+    CREATE INDEX record_by_subject ON record (subject) WHERE subject IS NOT NULL;
+    CREATE TABLE open_session (
+        session TEXT PRIMARY KEY,
+        sequence INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE quarantine (
+        sequence INTEGER PRIMARY KEY,
+        reason TEXT NOT NULL,
+        body BLOB NOT NULL
+    ) STRICT;
+    """,
+)
+
+CURRENT_VERSION: Final = len(MIGRATIONS)
+
+# Measured: the default of 1000 pages lets 47 records into 256 KiB; 100 costs hardly more writes.
+WAL_PAGES = 100
+WAL_BYTES = 512 * 1024
+# Another process may be on its way out with the lock still held.
+LOCK_WAIT_S = 1.0
+
+_FULL = 13  # SQLITE_FULL
+_BUSY = (5, 6)  # SQLITE_BUSY, SQLITE_LOCKED
+# The device, a permission or memory fails, the content may be good: PERM, BUSY, LOCKED, NOMEM, READONLY, IOERR, FULL,
+# CANTOPEN, AUTH. Everything else, also what Python raises without a code, says that the content is bad.
+_NOT_THE_CONTENT = (3, 5, 6, 7, 8, 10, 13, 14, 23)
+# A block that cannot be read (SQLITE_IOERR_READ, _SHORT_READ) is lost content, and comes again at each start.
+_UNREADABLE_BLOCK = (266, 522)
+
+
+def connect(path: Path, *, check_same_thread: bool = True) -> sqlite3.Connection:
+    """The one connection. EXCLUSIVE is set before the first access: then there is no -shm file (SIGBUS on full disks
+    with 1 KiB blocks), no WAL-reset race of SQLite before 3.51.3, and no second writer."""
+    database = sqlite3.connect(path, isolation_level=None, timeout=LOCK_WAIT_S, check_same_thread=check_same_thread)
+    try:
+        database.execute("PRAGMA locking_mode = EXCLUSIVE")
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA synchronous = FULL")
+        database.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES}")
+        database.execute(f"PRAGMA journal_size_limit = {WAL_BYTES}")
+        database.execute("PRAGMA temp_store = MEMORY")
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def version_of(database: sqlite3.Connection) -> int:
+    """0 is a file without tables. Raises JournalTooNew."""
+    version = int(database.execute("PRAGMA user_version").fetchone()[0])
+    if version > CURRENT_VERSION:
+        raise JournalTooNew(
+            f"the journal has format {version}, this version of roamkey knows up to {CURRENT_VERSION}: "
+            "install the newer version again"
+        )
+    return version
+
+
+def migrate(database: sqlite3.Connection, version: int) -> None:
+    """Bring the tables up to date; inside the caller's transaction, so that a crash leaves the old format."""
+    for script in MIGRATIONS[version:]:
+        for statement in filter(str.strip, script.split(";")):
+            database.execute(statement)
+    database.execute(f"PRAGMA user_version = {CURRENT_VERSION}")
+
+
+def insert(database: sqlite3.Connection, facts: Sequence[Fact], sealed: Sequence[Sealed], now: Instant) -> None:
+    """Records, and which sessions are open, in the caller's one transaction."""
+    sealed_at = int(now.latest.timestamp())
+    database.executemany(
+        "INSERT INTO record (sequence, type, subject, sealed_at, hash, body) VALUES (?, ?, ?, ?, ?, ?)",
+        [
+            (one.sequence, TYPES[type(fact)], subject_of(fact), sealed_at, sha256(one.body).digest(), one.body)
+            for fact, one in zip(facts, sealed, strict=True)
+        ],
+    )
+    for fact, one in zip(facts, sealed, strict=True):
+        match fact:
+            case SessionAuthorised():
+                database.execute("INSERT OR IGNORE INTO open_session VALUES (?, ?)", (fact.session, one.sequence))
+            case SessionEnded():
+                database.execute("DELETE FROM open_session WHERE session = ?", (fact.session,))
+            case _:
+                pass
+
+
+def is_full(error: sqlite3.Error) -> bool:
+    return _code(error) & 0xFF == _FULL
+
+
+def is_busy(error: sqlite3.Error) -> bool:
+    return _code(error) & 0xFF in _BUSY
+
+
+def is_damage(error: sqlite3.Error) -> bool:
+    """The file's content is bad, as opposed to a device or a permission that fails."""
+    return _code(error) in _UNREADABLE_BLOCK or _code(error) & 0xFF not in _NOT_THE_CONTENT
+
+
+def _code(error: sqlite3.Error) -> int:
+    """SQLite's extended code, 0 when the error is Python's own."""
+    return int(getattr(error, "sqlite_errorcode", 0))
