@@ -195,6 +195,11 @@ class Link:
     def is_up(self) -> bool:
         return self._greeted.done() and not self._ended.is_set()
 
+    @property
+    def has_room(self) -> bool:
+        """Whether a publish would start at once, within the broker's Receive Maximum."""
+        return not self._slots.locked()
+
     async def ended(self) -> str:
         """Wait until the connection has ended; the answer says why."""
         await self._ended.wait()
@@ -206,6 +211,15 @@ class Link:
             self._inbox.put_nowait(None)
             raise LinkLost(self._end_reason)
         return message
+
+    def receive_waiting(self, most: int) -> list[Message]:
+        """Further messages that are here already; none when the link has ended."""
+        messages: list[Message] = []
+        while len(messages) < most and not self._inbox.empty() and not self._ended.is_set():
+            message = self._inbox.get_nowait()
+            if message is not None:
+                messages.append(message)
+        return messages
 
     def acknowledge(self, message: Message) -> None:
         """Tell the broker that it may forget the message. Only after it is durable here, where that matters."""

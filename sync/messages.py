@@ -62,7 +62,8 @@ class Acknowledgement:
     """Everything up to `through` is durable at the backend, and `hash` is what it holds at `through`.
 
     `answers_hello` marks the answer that tells where to resume; any other one only moves forward. `resend` are
-    ranges that are missing behind newer ones; `quarantined` are kept aside there with a reason and count as handled.
+    ranges that are missing behind newer ones; `quarantined` are kept aside there with a reason and count as handled;
+    `fork` is the next sequence when what came for it does not continue what the backend holds.
     """
 
     fleet: str
@@ -73,10 +74,11 @@ class Acknowledgement:
     hash: str
     answers_hello: bool = False
     resend: tuple[tuple[int, int], ...] = ()
+    fork: int | None = None
     quarantined: Mapping[int, str] = field(default_factory=dict)
 
     def to_claims(self, *, issued_at_s: int) -> dict[str, Any]:
-        return {
+        claims: dict[str, Any] = {
             "fleet": self.fleet,
             "device": self.device,
             "journal": self.journal,
@@ -91,6 +93,9 @@ class Acknowledgement:
             },
             "iat": issued_at_s,
         }
+        if self.fork is not None:
+            claims["fork"] = self.fork
+        return claims
 
 
 def parse_hello(payload: bytes) -> tuple[Hello, ...]:
@@ -126,6 +131,7 @@ def parse_acknowledgement(claims: Mapping[str, Any]) -> Acknowledgement:
     quarantined = claims.get("quarantined", {})
     if not isinstance(resend, list) or not isinstance(quarantined, dict):
         raise BadMessage("resend must be a list and quarantined an object")
+    fork = claims.get("fork")
     answers_hello = claims.get("hello", False)
     if not isinstance(answers_hello, bool):
         raise BadMessage("hello must be true or false")
@@ -137,6 +143,7 @@ def parse_acknowledgement(claims: Mapping[str, Any]) -> Acknowledgement:
         through=_number(claims.get("through"), "through"),
         hash=_hash(claims.get("hash")),
         answers_hello=answers_hello,
+        fork=None if fork is None else _number(fork, "fork"),
         resend=tuple(_range(ends) for ends in resend[:MAX_RANGES]),
         quarantined={_sequence(name): str(reason)[:MAX_REASON_CHARS] for name, reason in quarantined.items()},
     )

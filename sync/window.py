@@ -50,6 +50,10 @@ class Window:
     def narrowed(self, batches: int) -> Window:
         return replace(self, batches=max(1, min(self.batches, batches)))
 
+    def widened(self, most: int) -> Window:
+        """One step back towards the full window, after progress."""
+        return replace(self, batches=min(most, self.batches + 1))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stride:

@@ -1,0 +1,209 @@
+"""The reference receiver: take batches from the broker, store them, and sign what is durable.
+
+Acknowledgements leave only after the commit, and so does the PUBACK to the broker. They are cumulative, so that a
+later one replaces an earlier one that never left. The store is in `sync.backend.store`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import random
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sync import signing
+from sync.backend.records import Unreadable, read_record
+from sync.backend.store import Delivery, Store, StreamState
+from sync.backoff import Backoff
+from sync.batch import BadBatch, codec_of, unpack
+from sync.link import Dialect, Link, LinkError, LinkSettings, Message, open_link
+from sync.messages import ACK_TYP, Acknowledgement, BadMessage, Hello, parse_hello
+from sync.topics import DEFAULT_ROOT, FleetTopics
+
+log = logging.getLogger(__name__)
+
+# One transaction takes what has arrived meanwhile, up to this: an fsync is shared, latency stays small.
+_MESSAGES_PER_COMMIT = 32
+# Of a payload that cannot be taken apart, this much is kept for a person to look at.
+_KEPT_OF_JUNK_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReceiverSettings:
+    """One receiver of one fleet. `signing_key` is a PEM file: the service key that devices trust."""
+
+    link: LinkSettings
+    fleet: str
+    database: Path
+    signing_key: Path
+    root: str = DEFAULT_ROOT
+    reconnect: Backoff = field(default_factory=lambda: Backoff(cap_s=30.0))
+    # The same gap is asked for again after this long at the earliest.
+    resend_interval_s: float = 5.0
+
+
+class Receiver:
+    """Runs until cancelled. A broken store ends it with the error: nothing is acknowledged then."""
+
+    def __init__(self, settings: ReceiverSettings, *, connected: Callable[[], None] = lambda: None) -> None:
+        self._settings = settings
+        self._connected = connected
+        self._topics = FleetTopics(fleet=settings.fleet, root=settings.root)
+        self._asked: dict[tuple[str, str], tuple[tuple[tuple[int, int], ...], float]] = {}
+        self._due: dict[tuple[str, str], Acknowledgement] = {}
+        self._is_due = asyncio.Event()
+
+    async def run(self) -> None:
+        self._key = signing.load(self._settings.signing_key.read_bytes())
+        dialect = Dialect(wanted=self._settings.link.protocol)
+        backoff = self._settings.reconnect
+        with closing(Store(self._settings.database)) as store:
+            while True:
+                connected_at = None
+                try:
+                    async with open_link(self._settings.link, protocol=dialect.next) as link:
+                        connected_at = time.monotonic()
+                        dialect = dialect.worked()
+                        await self._serve(link, store)
+                except LinkError as error:
+                    dialect = dialect.failed(error)
+                    log.warning("receiver: %s", error)
+                wait_s = backoff.wait_s(random.random)
+                stood_s = 0.0 if connected_at is None else time.monotonic() - connected_at
+                backoff = backoff.after(connected_s=stood_s)
+                await asyncio.sleep(wait_s)
+
+    async def _serve(self, link: Link, store: Store) -> None:
+        await link.subscribe([self._topics.records, self._topics.hello])
+        self._connected()
+        # Devices that are connected learn where we stand, also when this is an older copy of the store.
+        self._due = {}
+        for state in store.states():
+            self._answer(state, answers_hello=False)
+        answering = asyncio.create_task(self._send_answers(link))
+        try:
+            while True:
+                messages = [await link.receive()]
+                messages += link.receive_waiting(_MESSAGES_PER_COMMIT - 1)
+                await self._handle(messages, store)
+                for message in messages:
+                    link.acknowledge(message)
+        finally:
+            answering.cancel()
+            await asyncio.gather(answering, return_exceptions=True)
+
+    async def _handle(self, messages: Sequence[Message], store: Store) -> None:
+        """In the order of arrival; neighbouring batches share one transaction."""
+        deliveries: list[Delivery] = []
+        for message in messages:
+            match self._topics.sender(message.topic):
+                case (device, "hello"):
+                    await self._commit(deliveries, store)
+                    deliveries = []
+                    await self._greet(device, message.payload, store)
+                case (device, rest) if rest.split("/")[0] == "records":
+                    deliveries.append(self._read(device, message))
+                case _:
+                    log.warning("receiver: nothing is expected on topic %.200s", message.topic)
+        await self._commit(deliveries, store)
+
+    def _read(self, device: str, message: Message) -> Delivery:
+        source = self._topics.device(device).source
+        try:
+            codec = codec_of(message.content_type, message.topic.rpartition("/")[2])
+            lines = unpack(message.payload, codec)
+        except BadBatch as error:
+            log.warning("receiver: a batch of %s cannot be taken apart: %s", device, error)
+            return Delivery(device=device, lines=(_junk(message.payload, str(error)),))
+        return Delivery(device=device, lines=tuple(read_record(line, source) for line in lines))
+
+    async def _commit(self, deliveries: Sequence[Delivery], store: Store) -> None:
+        if not deliveries:
+            return
+        for state in await asyncio.to_thread(store.take, deliveries):
+            if state.fork is not None:
+                log.error(
+                    "receiver: %s, journal %s: record %d does not continue what is stored; both are kept",
+                    state.device,
+                    state.journal,
+                    state.fork,
+                )
+            self._answer(state, answers_hello=False)
+
+    async def _greet(self, device: str, payload: bytes, store: Store) -> None:
+        try:
+            hellos: Sequence[Hello] = parse_hello(payload)
+        except BadMessage as error:
+            log.warning("receiver: a hello of %s cannot be read: %s", device, error)
+            return
+        for hello in hellos:
+            state = await asyncio.to_thread(store.greet, device, hello)
+            if state.through > hello.last:
+                log.error(
+                    "receiver: %s has lost records of journal %s: it ends there at %d, here at %d",
+                    device,
+                    hello.journal,
+                    hello.last,
+                    state.through,
+                )
+            self._answer(state, answers_hello=True)
+
+    def _answer(self, state: StreamState, *, answers_hello: bool) -> None:
+        """Due as soon as the link has room; only the newest for each journal is sent."""
+        where = (state.device, state.journal)
+        waiting = self._due.get(where)
+        still_owed = waiting is not None and waiting.answers_hello and waiting.nonce == state.nonce
+        answers_hello = answers_hello or still_owed
+        unsent = waiting.resend if waiting is not None else ()
+        self._due[where] = Acknowledgement(
+            fleet=self._settings.fleet,
+            device=state.device,
+            journal=state.journal,
+            nonce=state.nonce,
+            through=state.through,
+            hash=state.hash,
+            answers_hello=answers_hello,
+            # Who is told to resume after `through` sends the gap and all that follows anyway.
+            resend=() if answers_hello else self._worth_asking(where, state.missing) or unsent,
+            fork=state.fork,
+            quarantined=state.quarantined,
+        )
+        self._is_due.set()
+
+    def _worth_asking(
+        self, where: tuple[str, str], missing: tuple[tuple[int, int], ...]
+    ) -> tuple[tuple[int, int], ...]:
+        now = time.monotonic()
+        asked, at = self._asked.get(where, ((), 0.0))
+        if not missing or (missing == asked and now - at < self._settings.resend_interval_s):
+            return ()
+        self._asked[where] = (missing, now)
+        return missing
+
+    async def _send_answers(self, link: Link) -> None:
+        """Ends with the link; what was not sent is told again after the device's next hello."""
+        while link.is_up:
+            await self._is_due.wait()
+            self._is_due.clear()
+            while self._due:
+                where = next(iter(self._due))
+                answer = self._due.pop(where)
+                try:
+                    await self._send_answer(link, answer)
+                except LinkError as error:
+                    log.info("receiver: an answer to %s was not sent: %s", answer.device, error)
+                    return
+
+    async def _send_answer(self, link: Link, answer: Acknowledgement) -> None:
+        token = signing.sign(answer.to_claims(issued_at_s=int(time.time())), self._key, typ=ACK_TYP)
+        await link.send(self._topics.device(answer.device).ack, token.encode())
+
+
+def _junk(payload: bytes, reason: str) -> Unreadable:
+    kept = payload[:_KEPT_OF_JUNK_BYTES]
+    return Unreadable(hash=hashlib.sha256(payload).hexdigest(), body=kept, reason=reason)
