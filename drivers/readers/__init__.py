@@ -1,0 +1,28 @@
+"""Antennas: from a configured name, a profile and a port to a Reader. The front door: open_reader."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from drivers.readers.reader import Reader
+    from firmware_profiles.profile import Profile
+
+
+def open_reader(name: str, *, profile: Profile, port: str) -> Reader:
+    """The reader, not opened yet: run() opens it and goes on trying. ValueError if the profile is of no reader."""
+    match profile.driver:
+        case "em4100_ascii":
+            from drivers.readers.serial_ascii import SerialAsciiReader
+
+            return SerialAsciiReader(name, profile=profile, port=port)
+        case "pn532_hsu":
+            from drivers.readers.pn532 import Pn532Reader
+
+            return Pn532Reader(name, profile=profile, port=port)
+        case "simulated":
+            from drivers.readers.simulated import SimulatedReader
+
+            return SimulatedReader(name, poll_ms=profile.polling.poll_ms)
+        case driver:
+            raise ValueError(f"reader {name}: profile {profile.id} drives a {profile.kind} ({driver}), not a reader")

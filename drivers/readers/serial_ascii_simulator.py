@@ -1,0 +1,88 @@
+"""An RDM6300 or ID-12LA on a pseudo-terminal, for tests and the demo. Real frames, no antenna."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Self
+
+from drivers.readers.ascii_frames import encode
+from drivers.readers.pseudo_terminal import PseudoTerminal
+
+RDM6300_REPEAT_S = 0.065
+ID12LA_TRAILER = b"\r\n"
+
+
+class SerialAsciiSimulator:
+    """Prints the tag's frame when it is laid on, and again every `repeat_s` until it is taken away (None: once)."""
+
+    def __init__(
+        self, *, link: Path | None = None, trailer: bytes = b"", repeat_s: float | None = RDM6300_REPEAT_S
+    ) -> None:
+        self._talker = _Talker(trailer=trailer, repeat_s=repeat_s)
+        self._terminal = PseudoTerminal(self._talker, link=link)
+
+    @classmethod
+    def rdm6300(cls, *, link: Path | None = None) -> Self:
+        return cls(link=link)
+
+    @classmethod
+    def id12la(cls, *, link: Path | None = None) -> Self:
+        return cls(link=link, trailer=ID12LA_TRAILER, repeat_s=None)
+
+    @property
+    def port(self) -> str:
+        return self._terminal.port
+
+    def present(self, tag: bytes) -> None:
+        """Lay on this tag: version byte and four tag bytes."""
+        self._terminal.ask(lambda: self._talker.lay_on(tag))
+
+    def remove(self) -> None:
+        self._terminal.ask(self._talker.take_away)
+
+    def garbage(self, raw: bytes) -> None:
+        """Noise, or half a frame, as it comes out of a bad cable."""
+        self._terminal.send(raw)
+
+    def unplug(self) -> None:
+        self._terminal.unplug()
+
+    def replug(self) -> None:
+        self._terminal.replug()
+
+    def close(self) -> None:
+        self._terminal.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class _Talker:
+    """Lives in the terminal's thread."""
+
+    def __init__(self, *, trailer: bytes, repeat_s: float | None) -> None:
+        self._trailer = trailer
+        self._repeat_s = repeat_s
+        self._frame = b""
+        self._next_s: float | None = None
+
+    def lay_on(self, tag: bytes) -> None:
+        self._frame = encode(tag, trailer=self._trailer)
+        self._next_s = time.monotonic()
+
+    def take_away(self) -> None:
+        self._next_s = None
+
+    def heard(self, chunk: bytes, *, baud: int) -> bytes:
+        return b""  # its receive line is not connected
+
+    def due_s(self) -> float | None:
+        return self._next_s
+
+    def speak(self) -> bytes:
+        self._next_s = time.monotonic() + self._repeat_s if self._repeat_s is not None else None
+        return self._frame

@@ -1,0 +1,111 @@
+"""Keeps one reader open for ever: tries, tells, waits, tries again. What opening means is the driver's business.
+
+The only place that decides when a lost reader is tried again and when its loss is told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+from collections.abc import Awaitable, Callable, Iterator
+from enum import StrEnum
+
+from drivers.readers.reader import Emit, ReaderEvent, ReaderFound, ReaderLost
+from drivers.serial_port import PortFailed
+
+FIRST_DELAY_S = 0.25  # a cable put back at once is noticed at once
+LONGEST_DELAY_S = 30.0  # a reader that is away for the night costs two tries a minute
+JITTER = 0.25  # each delay is shortened by up to this share, so that many devices spread out
+STABLE_AFTER_S = 5.0  # ready for so long was no flicker: the next loss is retried quickly again
+LOOK_EVERY_S = 0.1  # how often we look whether the device is plugged in again
+
+log = logging.getLogger(__name__)
+
+
+class ReaderGone(Exception):
+    """The device does not work any more, or not yet. The one exception with which a driver's connection ends."""
+
+    def __init__(self, cause: str, *, hint: str) -> None:
+        super().__init__(f"{cause}; {hint}")
+        self.cause = cause
+        self.hint = hint
+
+
+class State(StrEnum):
+    DISCOVERED = "discovered"  # configured, not tried yet
+    OPENING = "opening"
+    READY = "ready"
+    LOST = "lost"
+
+
+class Supervision:
+    """`connect(emit)` opens the device, emits ReaderFound and Seen, and ends with ReaderGone or PortFailed."""
+
+    def __init__(self, name: str, *, path: str, connect: Callable[[Emit], Awaitable[None]]) -> None:
+        self.state = State.DISCOVERED
+        self._name = name
+        self._path = path
+        self._connect = connect
+
+    async def run(self, emit: Emit) -> None:
+        """For ever, until cancelled. One ReaderLost an outage, however many tries it takes."""
+        loop = asyncio.get_running_loop()
+        told_lost: str | None = None
+        delays = delays_s()
+        while True:
+            self.state = State.OPENING
+            ready_at_s: float | None = None
+
+            def told(event: ReaderEvent) -> None:  # may run in the driver's thread, which has ended when we look
+                nonlocal ready_at_s
+                if isinstance(event, ReaderFound):
+                    self.state, ready_at_s = State.READY, loop.time()
+                emit(event)
+
+            try:
+                await self._connect(told)
+                raise ReaderGone("the driver ended by itself", hint="this is a fault of the driver: report it")
+            except (ReaderGone, PortFailed) as gone:
+                self.state = State.LOST
+                if ready_at_s is not None or told_lost is None:
+                    emit(ReaderLost(reader=self._name, cause=gone.cause, hint=gone.hint))
+                elif gone.cause != told_lost:
+                    log.warning("reader %s is still lost: %s (%s)", self._name, gone.cause, gone.hint)
+                told_lost = gone.cause
+            if ready_at_s is not None and loop.time() - ready_at_s >= STABLE_AFTER_S:
+                delays = delays_s()
+            if await plugged_in(self._path, within_s=next(delays)):
+                delays = delays_s()
+
+
+def delays_s(chance: Callable[[], float] = random.random) -> Iterator[float]:
+    """0.25 s, doubled each time up to 30 s, each shortened by up to a quarter."""
+    delay_s = FIRST_DELAY_S
+    while True:
+        yield delay_s * (1 - JITTER * chance())
+        delay_s = min(delay_s * 2, LONGEST_DELAY_S)
+
+
+async def plugged_in(path: str, *, within_s: float) -> bool:
+    """True as soon as another device is at the path than now; False when the time is over."""
+    loop = asyncio.get_running_loop()
+    until_s = loop.time() + within_s
+    was = _device_at(path)
+    while (left_s := until_s - loop.time()) > 0:
+        await asyncio.sleep(min(LOOK_EVERY_S, left_s))
+        now = _device_at(path)
+        if now is not None and now != was:
+            return True
+        was = now
+    return False
+
+
+def _device_at(path: str) -> tuple[int, int, int] | None:
+    """Looked at, not watched: it works below a sandbox and for links that are repointed."""
+    try:
+        found = os.stat(path)  # one look at a name in /dev, microseconds
+    except OSError:
+        return None
+    return found.st_rdev, found.st_ino, found.st_ctime_ns
