@@ -130,7 +130,7 @@ class Agent:
                 return (Record(facts=(facts.ChargerLost(charger=seen.charger, cause=seen.cause),)),)
             case observations.PolicyActivated():
                 return self._activate(seen)
-            case observations.PolicyRefused():
+            case observations.Noted():
                 return (Record(facts=(seen.fact,)),)
             case observations.ClockStepped():
                 return (Record(facts=(facts.ClockStepped(step_ms=seen.step_ms, quality=seen.quality),)),)

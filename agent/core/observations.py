@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from agent.core.credentials import Credential
-from agent.core.facts import PolicyRejected
+from agent.core.facts import PolicyRejected, RecordsQuarantined
 from agent.core.instants import ClockQuality
 from agent.core.policy import Policy, Token
 from agent.core.requests import Place
@@ -127,8 +127,10 @@ class PolicyActivated:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PolicyRefused:
-    fact: PolicyRejected
+class Noted:
+    """Something the shell found out that changes no session but belongs in the journal."""
+
+    fact: PolicyRejected | RecordsQuarantined
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,7 +177,7 @@ Observation = (
     | ChargerFound
     | ChargerLost
     | PolicyActivated
-    | PolicyRefused
+    | Noted
     | ClockStepped
     | StorageChanged
     | Woken

@@ -1,0 +1,288 @@
+"""The local API: HTTP on a Unix socket, for the gateway's own software and the command line. Described in openapi.py.
+
+Access is by the socket's file mode. Untrusted bytes become observations here; what they mean is decided in the core.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+
+from aiohttp import web
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from agent.core import observations
+from agent.core.decisions import Refused
+from agent.core.effects import Reply
+from agent.core.requests import Place
+from agent.journal import JournalError
+from agent.openapi import description
+from agent.runtime import VERSION, Runtime, UnknownDevice
+from agent.service import NotStored
+from drivers.chargers import charger as charger_events
+from drivers.chargers.charger import ChargerUnavailable
+
+log = logging.getLogger("roamkey")
+
+ANSWER_TIMEOUT_S = 10.0
+STREAM_BACKLOG = 1_000  # lines a slow listener may lag behind before it is cut off (it can read the journal instead)
+BODY_LIMIT_BYTES = 64 * 1024
+PAGE_LIMIT = 1_000
+
+Uid = Annotated[str, Field(pattern=r"^[0-9A-Fa-f]{2}([:\- ]?[0-9A-Fa-f]{2}){2,9}$")]
+
+
+class Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class TapBody(Body):
+    reader: str
+    uid: Uid
+
+
+class DecisionBody(Body):
+    uid: Uid
+    charger: str | None = None
+    evse: str | None = None
+    network: str | None = None
+    country: str | None = None
+    site: str | None = None
+
+
+class EventBody(Body):
+    event: Literal["plugged_in", "unplugged", "started", "metered", "stopped", "faulted", "found"]
+    session: str | None = None
+    meter_wh: Annotated[int, Field(ge=0)] | None = None
+    power_w: int | None = None
+    reason: str = "Other"
+    code: str = ""
+    state: str = "available"
+
+
+class ExportBody(Body):
+    path: str
+
+
+BODIES: dict[str, type[Body]] = {
+    "post /v1/decisions": DecisionBody,
+    "post /v1/taps": TapBody,
+    "post /v1/chargers/{name}/events": EventBody,
+    "post /v1/journal/export": ExportBody,
+}
+
+
+class Api:
+    """One request at a time a handler; everything that changes something goes through the service's inbox."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+
+    @asynccontextmanager
+    async def serve(self, socket: Path, mode: int) -> AsyncIterator[None]:
+        """Listen on the socket while inside. A socket left behind by a killed service is replaced."""
+        make_room(socket)
+        application = web.Application(client_max_size=BODY_LIMIT_BYTES, middlewares=[errors_become_answers])
+        application.add_routes(self.routes())
+        runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0)
+        await runner.setup()
+        try:
+            await web.UnixSite(runner, str(socket)).start()
+            os.chmod(socket, mode)
+            yield
+        finally:
+            await runner.cleanup()
+
+    def routes(self) -> list[web.RouteDef]:
+        return [
+            web.get("/openapi.json", self.openapi),
+            web.get("/v1/status", self.status),
+            web.get("/v1/sessions", self.sessions),
+            web.get("/v1/decisions/{id}", self.decision),
+            web.post("/v1/decisions", self.decide),
+            web.post("/v1/taps", self.tap),
+            web.post("/v1/chargers/{name}/events", self.report),
+            web.get("/v1/journal", self.journal),
+            web.post("/v1/journal/export", self.export),
+            web.get("/v1/events", self.events),
+        ]
+
+    async def openapi(self, request: web.Request) -> web.Response:
+        return web.json_response(
+            description(VERSION, {name: body.model_json_schema() for name, body in BODIES.items()})
+        )
+
+    async def status(self, request: web.Request) -> web.Response:
+        return web.json_response(await self._runtime.status())
+
+    async def sessions(self, request: web.Request) -> web.Response:
+        return web.json_response({"sessions": await self._runtime.sessions(page(request, "limit", 50))})
+
+    async def decision(self, request: web.Request) -> web.Response:
+        found = await self._runtime.decision(request.match_info["id"])
+        if found is None:
+            raise Problem(404, "no such decision in the journal; `roamkey journal tail` lists the newest")
+        return web.json_response(found)
+
+    async def decide(self, request: web.Request) -> web.Response:
+        body = await read(request, DecisionBody)
+        place = Place(evse=body.evse, network=body.network, country=body.country, site=body.site)
+        asked = observations.DecisionRequested(
+            request=secrets.token_hex(8), presented=self._runtime.present(body.uid), charger=body.charger, place=place
+        )
+        return web.json_response(answer(await self._ask(asked, asked.request)))
+
+    async def tap(self, request: web.Request) -> web.Response:
+        body = await read(request, TapBody)
+        self._runtime.require_reader(body.reader)
+        tapped = observations.Tapped(
+            reader=body.reader, presented=self._runtime.present(body.uid), request=secrets.token_hex(8)
+        )
+        return web.json_response(answer(await self._ask(tapped, tapped.request or "")))
+
+    async def report(self, request: web.Request) -> web.Response:
+        self._runtime.report(
+            request.match_info["name"], event_of(request.match_info["name"], await read(request, EventBody))
+        )
+        return web.json_response({"accepted": True}, status=202)
+
+    async def journal(self, request: web.Request) -> web.Response:
+        return web.json_response(
+            await self._runtime.journal_page(page(request, "after", -1), page(request, "limit", 100))
+        )
+
+    async def export(self, request: web.Request) -> web.Response:
+        body = await read(request, ExportBody)
+        path = Path(body.path)
+        if not path.is_absolute():
+            raise Problem(422, f"path: {path} must be absolute, since the service has a folder of its own")
+        try:
+            await self._runtime.store.export(path)
+        except OSError as error:
+            raise Problem(409, f"{path} cannot be written: {error}") from error
+        return web.json_response({"path": str(path)})
+
+    async def events(self, request: web.Request) -> web.StreamResponse:
+        """JSON lines: each record as it is sealed, and the commands for chargers that this software drives itself."""
+        response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
+        await response.prepare(request)
+        with self._runtime.listen(STREAM_BACKLOG) as lines:
+            while True:
+                line = await lines.get()
+                if line is None:
+                    return response  # the service stops, or this listener was too slow
+                await response.write(line + b"\n")
+
+    async def _ask(self, seen: observations.Observation, request: str) -> Reply:
+        try:
+            async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                return await self._runtime.service.ask(seen, request)
+        except TimeoutError as error:
+            raise Problem(504, f"no answer within {ANSWER_TIMEOUT_S:.0f} s; see `roamkey status`") from error
+
+
+def make_room(socket: Path) -> None:
+    """The journal's lock is held by now, so a socket that is still there is a dead service's."""
+    socket.parent.mkdir(parents=True, exist_ok=True)
+    socket.unlink(missing_ok=True)
+
+
+class Problem(Exception):
+    """An answer that is not 2xx: what happened and what to do."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+B = TypeVar("B", bound=Body)
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@web.middleware
+async def errors_become_answers(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """What the caller did wrong is told to the caller; what we did wrong is also told to the log."""
+    try:
+        return await handler(request)
+    except Problem as error:
+        return refusal(error.status, str(error))
+    except UnknownDevice as error:
+        return refusal(404, str(error))
+    except ChargerUnavailable as error:
+        return refusal(503, str(error))
+    except NotStored as error:
+        return refusal(507, f"nothing was decided, since it could not be recorded: {error}")
+    except JournalError as error:
+        log.error("%s %s: %s", request.method, request.path, error)
+        return refusal(500, str(error))
+    except web.HTTPException as error:
+        return refusal(error.status, error.reason)
+
+
+def refusal(status: int, text: str) -> web.Response:
+    return web.json_response({"error": text}, status=status)
+
+
+async def read(request: web.Request, kind: type[B]) -> B:
+    try:
+        return kind.model_validate_json(await request.read())
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, each['loc'])) or 'body'}: {each['msg']}" for each in error.errors())
+        raise Problem(422, problems) from error
+
+
+def page(request: web.Request, name: str, default: int) -> int:
+    text = request.query.get(name, str(default))
+    try:
+        value = int(text)
+    except ValueError as error:
+        raise Problem(400, f"{name} must be a whole number, not {text!r}") from error
+    return min(value, PAGE_LIMIT) if name == "limit" else value
+
+
+def answer(reply: Reply) -> dict[str, object]:
+    refused = isinstance(reply.decision, Refused)
+    return {
+        "outcome": "refused" if refused else "granted",
+        "decision": reply.decision_id,
+        "session": reply.session,
+        "reasons": [
+            {"code": reason.code, "rule": reason.rule, "observed": reason.observed, "limit": reason.limit}
+            for reason in (reply.decision.reasons if isinstance(reply.decision, Refused) else ())
+        ],
+    }
+
+
+def event_of(name: str, body: EventBody) -> charger_events.ChargerEvent:
+    """The report as the charger's event. A meter value is needed where a session's energy depends on it."""
+    now = charger_events.monotonic_ms()
+    if body.event in ("started", "metered") and body.meter_wh is None:
+        raise Problem(422, f"event {body.event} needs meter_wh, the charger's energy register")
+    meter = body.meter_wh or 0
+    match body.event:
+        case "plugged_in":
+            return charger_events.PluggedIn(charger=name, monotonic_ms=now)
+        case "unplugged":
+            return charger_events.Unplugged(charger=name, monotonic_ms=now)
+        case "started":
+            return charger_events.ChargingStarted(charger=name, session=body.session, meter_wh=meter, monotonic_ms=now)
+        case "metered":
+            return charger_events.Metered(
+                charger=name, session=body.session, meter_wh=meter, power_w=body.power_w, monotonic_ms=now
+            )
+        case "stopped":
+            return charger_events.ChargingStopped(
+                charger=name, session=body.session, meter_wh=body.meter_wh, reason=body.reason, monotonic_ms=now
+            )
+        case "faulted":
+            return charger_events.Faulted(charger=name, code=body.code or "unknown", monotonic_ms=now)
+        case "found":
+            return charger_events.ChargerFound(
+                charger=name, state=body.state, session=body.session, meter_wh=body.meter_wh, monotonic_ms=now
+            )

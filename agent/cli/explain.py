@@ -1,0 +1,68 @@
+"""`roamkey explain DECISION`: why a card was granted or refused, for a person. Takes the id or support reference."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from agent.cli import output
+from agent.cli.client import Refused, Unreachable, add_service_arguments, api_of
+from agent.cli.tap import against
+
+HELP = "explain a decision, by its id or its support reference"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("decision", metavar="DECISION", help="the decision's id, or the reference the driver was shown")
+    add_service_arguments(parser)
+
+
+def main(arguments: argparse.Namespace) -> int:
+    try:
+        decision = api_of(arguments).get(f"/v1/decisions/{arguments.decision}")
+    except Unreachable as error:
+        output.complain(str(error))
+        return output.UNAVAILABLE
+    except Refused as error:
+        output.complain(str(error))
+        return output.NO_INPUT if error.status == 404 else output.TRY_LATER
+    if arguments.json:
+        output.print_json(decision)
+    else:
+        for line in explain(decision):
+            output.say(line)
+    return output.OK
+
+
+def explain(decision: dict[str, Any]) -> list[str]:
+    holder, place, policy = decision["holder"], decision["place"], decision.get("policy")
+    who = ", ".join(f"{name} {value}" for name, value in holder.items()) or "nobody the fleet knows"
+    where = ", ".join(f"{name} {value}" for name, value in place.items()) or "an unknown place"
+    lines = [
+        f"{decision['outcome'].upper()} at {decision['time']} (clock {decision['clockquality']})",
+        f"  who    {who}",
+        f"  card   {decision['credential']['assurance']} assurance, reference {card(decision)}",
+        f"  where  {where}, reader {decision.get('reader', '-')}, charger {decision.get('charger', '-')}",
+    ]
+    if policy is None:
+        lines.append("  policy none was active")
+    else:
+        lines.append(
+            f"  policy revision {policy['revision']}, {policy['age_s'] // 3600} h old, {policy['fingerprint'][:12]}"
+        )
+    for reason in decision.get("reasons", []):
+        level = f" (group {reason['group']})" if reason.get("group") else ""
+        lines.append(f"  - {reason['code']}: {against(reason)}{level}, rule {reason['rule']}")
+    for warning in decision.get("warnings", []):
+        lines.append(f"  ! {warning['code']}: {against(warning)}, rule {warning['rule']}")
+    lines.append(f"  told the driver: {decision['text']!r}, support reference {decision['support']}")
+    lines.append(
+        f"  peers: OCPI {decision['ocpi'] or '2004'}, OCPP 1.6 {decision['ocpp16']}, "
+        f"OCPP 2.0.1 {decision['ocpp201']}, OICP {decision['oicp']}"
+    )
+    return lines
+
+
+def card(decision: dict[str, Any]) -> str:
+    reference = decision["credential"].get("reference", "")
+    return f"{reference[:12]}..." if reference else "none"

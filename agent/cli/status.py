@@ -1,0 +1,58 @@
+"""`roamkey status`: how the running service is."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from typing import Any
+
+from agent.cli import output
+from agent.cli.client import Refused, Unreachable, add_service_arguments, api_of
+
+HELP = "show how the running service is"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_service_arguments(parser)
+
+
+def main(arguments: argparse.Namespace) -> int:
+    try:
+        status = api_of(arguments).get("/v1/status")
+    except Unreachable as error:
+        output.complain(str(error))
+        return output.UNAVAILABLE
+    except Refused as error:
+        output.complain(str(error))
+        return output.TRY_LATER
+    if arguments.json:
+        output.print_json(status)
+    else:
+        title = f"{status['device']} of fleet {status['fleet']}, roamkey {status['version']}"
+        output.table(title, ("what", "state", "detail"), rows(status))
+    return output.OK
+
+
+def rows(status: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+    policy, journal, clock = status["policy"], status["journal"], status["clock"]
+    yield "clock", clock["quality"], f"{clock['utc']}{'' if clock['trusted'] else '  NOT TRUSTED'}"
+    if policy is None:
+        yield "policy", "none", "every card is refused: see `roamkey check`"
+    else:
+        yield "policy", policy["freshness"], f"revision {policy['revision']}, confirmed {policy['confirmed']}"
+    yield "link", status["link"]["state"], status["link"]["detail"]
+    yield (
+        "journal",
+        status["storage"]["state"],
+        f"{journal['records']} records, {journal['backlog']} not yet acknowledged, "
+        f"{journal['quarantined']} quarantined, {journal['size_bytes'] // 1024} KiB",
+    )
+    for name, health in status["readers"].items():
+        yield f"reader {name}", health["state"], health["detail"]
+    for name, health in status["chargers"].items():
+        yield f"charger {name}", health["state"], health["detail"]
+    for session in status["open_sessions"]:
+        holder = session["holder"].get("driver") or session["holder"].get("label") or "?"
+        yield f"session {session['session']}", session["phase"], f"{holder}, {session['energy_wh']} Wh"
+    for code, text in status["alarms"].items():
+        yield f"alarm {code}", "!", text

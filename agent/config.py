@@ -1,0 +1,238 @@
+"""The service's settings: one TOML file, read once, checked whole, frozen and handed down by name.
+
+Operators' mistakes hurt here and nowhere later: unknown keys are refused with the nearest known one. Whether the files
+and devices named here exist is asked by `roamkey check` (agent/environment.py) and by the runtime.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, cast, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+NAME = r"^[a-z0-9][a-z0-9-]{0,63}$"  # also the certificate's common name and a topic level (reliability reference 9.4)
+Name = Annotated[str, Field(pattern=NAME)]
+
+
+class ConfigError(Exception):
+    """The file cannot be used; `problems` has one line for each thing wrong in it."""
+
+    def __init__(self, path: Path, problems: list[str]) -> None:
+        super().__init__("\n".join(f"{path}: {problem}" for problem in problems))
+        self.path = path
+        self.problems = problems
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Device(Section):
+    """Who this is. `state` defaults to systemd's StateDirectory."""
+
+    fleet: Name
+    name: Name
+    vehicle: str | None = None
+    state: Path | None = None
+
+
+class Trust(Section):
+    """What the fleet gave this device: the first TUF root and the key of the token references.
+
+    A systemd credential of the same file name (root.json, token.key) is taken when the key is left out.
+    """
+
+    root: Path | None = None
+    token_key: Path | None = None
+
+
+class Bundle(Section):
+    """Where policy bundles come from besides the broker: a folder, such as a stick. Looked at every `every_s`."""
+
+    folder: Path | None = None
+    every_s: Annotated[int, Field(ge=1)] = 300
+
+
+class Mqtt(Section):
+    """The broker. Mutual TLS unless `plain` is set on purpose. `version` auto: 5, and 3.1.1 where 5 is refused."""
+
+    host: str
+    port: Annotated[int, Field(ge=1, le=65535)] = 8883
+    root: str = "roamkey/v1"
+    version: Literal["auto", "5", "3.1.1"] = "auto"
+    plain: bool = False
+    cafile: Path | None = None
+    certfile: Path | None = None
+    keyfile: Path | None = None
+    keepalive_s: Annotated[int, Field(ge=5, le=3600)] = 60
+    backoff_base_s: Annotated[float, Field(gt=0)] = 1.0
+    backoff_cap_s: Annotated[float, Field(gt=0)] = 300.0
+
+    @model_validator(mode="after")
+    def tls_is_whole(self) -> Mqtt:
+        missing = [name for name in ("cafile", "certfile", "keyfile") if getattr(self, name) is None]
+        if not self.plain and missing:
+            raise ValueError(f"TLS needs {', '.join(missing)}; set plain = true only for a broker on this machine")
+        return self
+
+
+class Api(Section):
+    """The local API's Unix socket, default in systemd's RuntimeDirectory. Access is by the file's mode and group."""
+
+    socket: Path | None = None
+    mode: Annotated[str, Field(pattern="^0[0-7]{3}$")] = "0660"
+
+
+class Time(Section):
+    """`system`: the operator vouches for the wall clock. `auto`: it is believed only while it is synchronised."""
+
+    trust: Literal["auto", "system"] = "auto"
+
+
+class Sessions(Section):
+    start_timeout_s: Annotated[float, Field(gt=0)] = 120
+    stop_timeout_s: Annotated[float, Field(gt=0)] = 30
+    resume_timeout_s: Annotated[float, Field(gt=0)] = 300
+    meter_record_every_s: Annotated[float, Field(gt=0)] = 60
+
+
+class Journal(Section):
+    """Acknowledged records are kept so long, so that a backend restored from a backup can ask again."""
+
+    retain_days: Annotated[int, Field(ge=0)] = 30
+
+
+class Reader(Section):
+    name: Name
+    profile: str
+    port: str
+    charger: Name
+
+
+class Charger(Section):
+    """`profile` api: the gateway's own software reports over the local API. The place is the policy's input."""
+
+    name: Name
+    profile: str = "api"
+    port: str = ""
+    evse: str | None = None
+    network: str | None = None
+    country: Annotated[str, Field(pattern="^[A-Za-z]{2}$")] | None = None
+    site: str | None = None
+
+
+class Config(Section):
+    device: Device
+    trust: Trust = Trust()
+    bundle: Bundle = Bundle()
+    mqtt: Mqtt | None = None
+    api: Api = Api()
+    time: Time = Time()
+    sessions: Sessions = Sessions()
+    journal: Journal = Journal()
+    reader: tuple[Reader, ...] = ()
+    charger: tuple[Charger, ...] = ()
+
+    @model_validator(mode="after")
+    def wiring_is_whole(self) -> Config:
+        for kind, names in (
+            ("reader", [each.name for each in self.reader]),
+            ("charger", [each.name for each in self.charger]),
+        ):
+            twice = sorted({name for name in names if names.count(name) > 1})
+            if twice:
+                raise ValueError(f"two {kind}s are named {', '.join(twice)}")
+        chargers = {each.name for each in self.charger}
+        for reader in self.reader:
+            if reader.charger not in chargers:
+                known = ", ".join(sorted(chargers)) or "none is configured"
+                raise ValueError(f"reader {reader.name} stands for charger {reader.charger!r}; chargers: {known}")
+        return self
+
+    @property
+    def state_folder(self) -> Path:
+        return self.device.state or Path(os.environ.get("STATE_DIRECTORY", "/var/lib/roamkey").split(":")[0])
+
+    @property
+    def socket(self) -> Path:
+        folder = os.environ.get("RUNTIME_DIRECTORY", "/run/roamkey").split(":")[0]
+        return self.api.socket or Path(folder) / "api.sock"
+
+    @property
+    def root_file(self) -> Path:
+        return self.trust.root or credential("root.json") or Path("/etc/roamkey/root.json")
+
+    @property
+    def token_key_file(self) -> Path:
+        return self.trust.token_key or credential("token.key") or Path("/etc/roamkey/token.key")
+
+
+def credential(name: str) -> Path | None:
+    """A file that systemd loaded for this service (LoadCredential=), if it did."""
+    folder = os.environ.get("CREDENTIALS_DIRECTORY")
+    path = Path(folder) / name if folder else None
+    return path if path is not None and path.exists() else None
+
+
+def load(path: Path) -> Config:
+    """Read and check the file. Relative paths in it are taken from the file's own folder.
+
+    Raises ConfigError with every problem found, never with the first only.
+    """
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(path, [f"cannot be read: {error.strerror}"]) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(path, [f"is not TOML: {error}"]) from error
+    try:
+        config = Config.model_validate(document)
+    except ValidationError as error:
+        raise ConfigError(path, [problem(each, document) for each in error.errors()]) from error
+    return cast(Config, anchored(config, path.parent.absolute()))
+
+
+def anchored(section: Section, folder: Path) -> Section:
+    """The same settings with relative paths made absolute."""
+    changes: dict[str, Any] = {}
+    for name in type(section).model_fields:
+        value = getattr(section, name)
+        if isinstance(value, Path) and not value.is_absolute():
+            changes[name] = folder / value
+        elif isinstance(value, Section):
+            changes[name] = anchored(value, folder)
+    return section.model_copy(update=changes)
+
+
+def problem(error: Mapping[str, Any], document: Mapping[str, Any]) -> str:
+    """One line for an operator: where, what, and the nearest known key for an unknown one."""
+    where = error["loc"]
+    place = ".".join(str(part) for part in where) or "the file"
+    if error["type"] == "extra_forbidden":
+        known = sorted(keys_at(where[:-1]))
+        near = difflib.get_close_matches(str(where[-1]), known, n=1, cutoff=0.4)
+        hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
+        return f"{place}: unknown key {str(where[-1])!r}; {hint}"
+    if error["type"] == "missing":
+        return f"{place}: is missing"
+    return f"{place}: {error['msg'].removeprefix('Value error, ')}"
+
+
+def keys_at(where: tuple[str | int, ...]) -> Iterator[str]:
+    """The keys that the section at this path may have."""
+    section: type[Section] = Config
+    for part in where:
+        if isinstance(part, int):
+            continue
+        annotation = section.model_fields[part].annotation
+        section = next(each for each in (annotation, *get_args(annotation)) if is_section(each))
+    yield from section.model_fields
+
+
+def is_section(annotation: object) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, Section)

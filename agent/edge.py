@@ -1,0 +1,112 @@
+"""What readers, chargers and the uplink tell becomes observations and a line on the board. No decisions here."""
+
+from __future__ import annotations
+
+import logging
+from typing import assert_never
+
+from agent.board import Board, Health
+from agent.clock import monotonic_ms
+from agent.core import observations
+from agent.core.facts import RecordsQuarantined
+from agent.core.instants import Instant
+from agent.core.observations import Observation
+from agent.identity import Identity
+from drivers.chargers import charger as chargers
+from drivers.readers import reader as readers
+from sync import ports
+
+log = logging.getLogger("roamkey")
+
+
+def from_reader(event: readers.ReaderEvent, identity: Identity, board: Board, now: Instant) -> Observation:
+    match event:
+        case readers.Seen():
+            return observations.Sighted(
+                reader=event.reader,
+                presented=tuple(identity.of(card) for card in event.cards),
+                monotonic_ms=boot_ms(event.monotonic_ms, readers_now_ms=chargers.monotonic_ms()),
+            )
+        case readers.ReaderFound():
+            detail = " ".join((event.model, event.firmware, *event.findings)).strip()
+            board.readers[event.reader] = Health(state="ready", detail=detail, since=now.utc)
+            log.info("reader %s is ready: %s", event.reader, detail)
+            return observations.ReaderFound(
+                reader=event.reader, model=event.model, firmware=event.firmware, findings=event.findings
+            )
+        case readers.ReaderLost():
+            board.readers[event.reader] = Health(state="lost", detail=f"{event.cause}; {event.hint}", since=now.utc)
+            log.warning("reader %s is lost: %s; %s", event.reader, event.cause, event.hint)
+            return observations.ReaderLost(reader=event.reader, cause=event.cause)
+        case _:
+            assert_never(event)
+
+
+def from_charger(event: chargers.ChargerEvent, board: Board, now: Instant) -> Observation:
+    match event:
+        case chargers.PluggedIn():
+            return observations.PluggedIn(charger=event.charger)
+        case chargers.Unplugged():
+            return observations.Unplugged(charger=event.charger)
+        case chargers.ChargingStarted():
+            return observations.ChargingStarted(charger=event.charger, session=event.session, meter_wh=event.meter_wh)
+        case chargers.Metered():
+            return observations.Metered(
+                charger=event.charger, session=event.session, meter_wh=event.meter_wh, power_w=event.power_w
+            )
+        case chargers.ChargingStopped():
+            return observations.ChargingStopped(
+                charger=event.charger, session=event.session, meter_wh=event.meter_wh, reason=event.reason
+            )
+        case chargers.Faulted():
+            board.chargers[event.charger] = Health(state="faulted", detail=event.code, since=now.utc)
+            log.warning("charger %s reports fault %s", event.charger, event.code)
+            return observations.Faulted(charger=event.charger, code=event.code)
+        case chargers.ChargerFound():
+            board.chargers[event.charger] = Health(state=event.state, since=now.utc)
+            return observations.ChargerFound(
+                charger=event.charger,
+                charging=event.state == chargers.ChargerState.CHARGING,
+                state=event.state,
+                session=event.session,
+                meter_wh=event.meter_wh,
+            )
+        case chargers.ChargerLost():
+            board.chargers[event.charger] = Health(state="lost", detail=f"{event.cause}; {event.hint}", since=now.utc)
+            log.warning("charger %s is lost: %s; %s", event.charger, event.cause, event.hint)
+            return observations.ChargerLost(charger=event.charger, cause=event.cause)
+        case _:
+            assert_never(event)
+
+
+def from_uplink(event: ports.UplinkEvent, board: Board, now: Instant) -> Observation | None:
+    match event:
+        case ports.Connected():
+            detail = f"MQTT {event.protocol}, {'TLS' if event.encrypted else 'NOT ENCRYPTED'}"
+            board.link = Health(state="online", detail=detail, since=now.utc)
+            log.info("connected to the broker: %s", detail)
+            return None
+        case ports.Disconnected():
+            if board.link.state != "offline":
+                log.warning("offline: %s", event.reason)
+            board.link = Health(state="offline", detail=event.reason, since=now.utc)
+            return None
+        case ports.Acknowledged():
+            board.acknowledged = event.through
+            return None
+        case ports.Alarm():
+            board.alarms[event.code] = event.text
+            return None
+        case ports.Quarantined():
+            log.error("record %d is quarantined: %s", event.sequence, event.reason)
+            fact = RecordsQuarantined(journal=event.journal, sequences=(event.sequence,), reasons=(event.reason,))
+            return observations.Noted(fact=fact)
+        case ports.PolicyHint():
+            return None
+        case _:
+            assert_never(event)
+
+
+def boot_ms(event_ms: int, *, readers_now_ms: int) -> int:
+    """A reader's CLOCK_MONOTONIC stamp on the scale of agent/clock.py, which also counts suspended time."""
+    return monotonic_ms() - (readers_now_ms - event_ms)

@@ -1,0 +1,48 @@
+"""Runs the service as a process: signals in, exit code out. The parts are joined in runtime.py."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+
+from agent.cache import CacheError
+from agent.config import Config
+from agent.journal import AlreadyRunning, JournalError
+from agent.runtime import Runtime
+from agent.vault import VaultError
+from firmware_profiles import ProfileError
+
+log = logging.getLogger("roamkey")
+
+OK, UNAVAILABLE, SOFTWARE, IO_ERROR, CONFIG = 0, 69, 70, 74, 78  # sysexits.h
+
+
+def serve(config: Config) -> int:
+    """Until SIGTERM or SIGINT. A configuration that cannot work ends with 78, which systemd does not restart."""
+    try:
+        runtime = Runtime(config)
+    except (VaultError, ProfileError, CacheError, OSError) as error:
+        log.error("%s", error)
+        return CONFIG
+    try:
+        asyncio.run(_until_told(runtime))
+    except AlreadyRunning as error:
+        log.error("%s", error)
+        return UNAVAILABLE
+    except JournalError as error:
+        log.error("the journal cannot be used: %s", error)
+        return IO_ERROR
+    except ExceptionGroup as group:
+        for error in group.exceptions:
+            log.error("a part of the service died: %s", error, exc_info=error)
+        return SOFTWARE
+    return OK
+
+
+async def _until_told(runtime: Runtime) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await runtime.run(stop)

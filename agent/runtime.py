@@ -1,0 +1,312 @@
+"""The composition root: makes every part from the configuration, joins them and runs them until told to stop.
+
+Order of start: journal and policy first, so that the first tap of the first second is decided; then readers, chargers
+and the network, for which nothing waits. Order of stop: machine, readers and network, journal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict
+from functools import partial
+from importlib.metadata import version
+from typing import Any
+
+from agent import views
+from agent.cache import PolicyCache
+from agent.clock import Clock, SystemClock
+from agent.config import Config
+from agent.core import observations
+from agent.core.agent import Agent, Setup, Timing
+from agent.core.effects import Effect
+from agent.core.instants import Instant
+from agent.core.observations import Presented
+from agent.core.requests import Place
+from agent.core.sessions import Session, fold
+from agent.edge import from_charger, from_reader, from_uplink
+from agent.identity import Identity
+from agent.journal import Journal
+from agent.listeners import Lines, Listeners
+from agent.notify import Notifier
+from agent.performer import Performer
+from agent.service import Service
+from agent.store import Store
+from agent.updates import PolicyUpdates
+from agent.vault import Vault
+from drivers.chargers import open_charger
+from drivers.chargers.api import ApiCharger, Asked
+from drivers.chargers.charger import Charger, ChargerEvent
+from drivers.readers import open_reader
+from drivers.readers.reader import Reader, ReaderEvent, card_from_text
+from firmware_profiles import load as load_profile
+from sync.backoff import Backoff
+from sync.carriers import Carrier, FolderCarrier
+from sync.link import LinkSettings, Protocol, Tls
+from sync.ports import Connected, PolicyHint, Sealed, UplinkEvent
+from sync.uplink import Uplink, UplinkSettings
+
+log = logging.getLogger("roamkey")
+
+VERSION = version("roamkey")
+
+
+class UnknownDevice(Exception):
+    """A reader or charger that is not in the configuration was named."""
+
+
+class Runtime:
+    """Everything that runs, and what the local API may ask of it."""
+
+    def __init__(
+        self, config: Config, *, clock: Clock | None = None, after: Callable[[Effect], None] = lambda effect: None
+    ) -> None:
+        self.config = config
+        self.clock: Clock = clock or SystemClock(trusted=config.time.trust == "system")
+        self.store = Store()
+        self.listeners = Listeners()
+        self.vault = Vault.open(config.state_folder / "vault", token_key=config.token_key_file)
+        self.cache = PolicyCache(
+            config.state_folder / "policy",
+            fleet=config.device.fleet,
+            root=config.root_file.read_bytes(),
+            key=self.vault.token_key,
+        )
+        self.identity = Identity(key=self.vault.token_key, lookup=self.cache.lookup)
+        self.readers: dict[str, Reader] = {
+            each.name: open_reader(each.name, profile=load_profile(each.profile), port=each.port)
+            for each in config.reader
+        }
+        self.chargers: dict[str, Charger] = {each.name: self._charger(each.name) for each in config.charger}
+        self._tasks: asyncio.TaskGroup | None = None
+        self._loop: asyncio.AbstractEventLoop
+        self.service = Service(
+            agent=Agent(setup_of(config)),
+            performer=Performer(
+                store=self.store,
+                seal=self._seal,
+                readers=self.readers,
+                chargers=self.chargers,
+                spawn=self._spawn,
+                on_records=self._on_records,
+                after=after,
+            ),
+            clock=self.clock,
+            notifier=Notifier(),
+        )
+        self.uplink = self._uplink()
+        self.updates = PolicyUpdates(
+            cache=self.cache,
+            carriers=self._carriers(),
+            clock=self.clock,
+            tell=self.service.tell,
+            every_s=config.bundle.every_s,
+        )
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Until `stop` is set, or a part dies: then every other part is ended and the error is raised."""
+        from agent.api import Api
+
+        self._loop = asyncio.get_running_loop()
+        await self._open()
+        try:
+            async with Api(self).serve(self.config.socket, int(self.config.api.mode, 8)), asyncio.TaskGroup() as tasks:
+                self._tasks = tasks
+                parts = [tasks.create_task(part, name=name) for name, part in self._parts().items()]
+                work = tasks.create_task(self.service.work(), name="service")
+                self.service.ready(f"deciding; {len(self.readers)} readers, {len(self.chargers)} chargers")
+                await stop.wait()
+                self.service.stop()
+                await work
+                self.listeners.dismiss()
+                for part in parts:
+                    part.cancel()
+        finally:
+            await self.store.close()
+
+    def _parts(self) -> dict[str, Coroutine[object, object, None]]:
+        parts: dict[str, Coroutine[object, object, None]] = {}
+        for name, reader in self.readers.items():
+            parts[f"reader {name}"] = reader.run(partial(self._from_thread, self._on_reader))
+        for name, charger in self.chargers.items():
+            parts[f"charger {name}"] = charger.run(partial(self._from_thread, self._on_charger))
+            parts[f"commands to {name}"] = self.service.performer.command_charger(name)
+        if self.uplink is not None:
+            parts["uplink"] = self.uplink.run()
+        parts["policy updates"] = self.updates.run()
+        return parts
+
+    async def _open(self) -> None:
+        """Everything that a decision needs, and nothing else: the network comes later."""
+        source = f"/fleets/{self.config.device.fleet}/devices/{self.config.device.name}"
+        active = self.cache.open(self.clock.now())
+        if active is not None:
+            self.clock.raise_floor(active.policy.confirmed)
+        await self.store.open(
+            partial(Journal.open, self.config.state_folder / "journal", source=source, now=self.clock.now())
+        )
+        if active is not None:
+            await self.service.handle(
+                observations.PolicyActivated(policy=active.policy, tokens=active.tokens, announce=False)
+            )
+        sessions = await self.store.ask(open_sessions)
+        await self.service.handle(observations.Woken(version=VERSION, sessions=sessions))
+
+    # What the local API asks
+
+    def present(self, uid: str) -> Presented:
+        return self.identity.of(card_from_text(uid))
+
+    def require_reader(self, name: str) -> None:
+        if name not in self.readers:
+            raise UnknownDevice(f"reader {name!r} is not configured; readers: {', '.join(self.readers) or 'none'}")
+
+    def report(self, name: str, event: ChargerEvent) -> None:
+        charger = self.chargers.get(name)
+        if not isinstance(charger, ApiCharger):
+            ours = [each for each, charger in self.chargers.items() if isinstance(charger, ApiCharger)]
+            raise UnknownDevice(f"charger {name!r} does not report here; those that do: {', '.join(ours) or 'none'}")
+        charger.report(event)
+
+    async def status(self) -> dict[str, Any]:
+        statistics = asdict(await self.store.ask(lambda journal: journal.statistics()))
+        device = {"fleet": self.config.device.fleet, "device": self.config.device.name, "version": VERSION}
+        return device | views.status_of(self.service.agent.state, self.service.board, statistics, self.clock.now())
+
+    async def sessions(self, limit: int) -> list[dict[str, Any]]:
+        running = [views.running(session) for session in self.service.agent.state.open_sessions]
+        return [*running, *await self.store.ask(lambda journal: views.finished(journal, limit))]
+
+    async def decision(self, wanted: str) -> dict[str, Any] | None:
+        return await self.store.ask(lambda journal: views.decision_of(journal, wanted))
+
+    async def journal_page(self, after: int, limit: int) -> dict[str, Any]:
+        return await self.store.ask(lambda journal: views.page_of(journal, after, limit))
+
+    def listen(self, backlog: int) -> AbstractContextManager[Lines]:
+        return self.listeners.listen(backlog)
+
+    # What the parts tell; on the loop's thread
+
+    def _on_reader(self, event: ReaderEvent) -> None:
+        self.service.tell(from_reader(event, self.identity, self.service.board, self.clock.now()))
+
+    def _on_charger(self, event: ChargerEvent) -> None:
+        self.service.tell(from_charger(event, self.service.board, self.clock.now()))
+
+    def _on_uplink(self, event: UplinkEvent) -> None:
+        if isinstance(event, PolicyHint | Connected):
+            self.updates.hint()
+        seen = from_uplink(event, self.service.board, self.clock.now())
+        if seen is not None:
+            self.service.tell(seen)
+
+    def _on_records(self, records: Sequence[Sealed]) -> None:
+        for record in records:
+            log.debug("sealed %s", views.headline(record.body))
+            self.listeners.tell(record.body)
+
+    def _on_command(self, asked: Asked) -> bool:
+        """A command for a charger that the gateway's software drives: a line of the event stream."""
+        self.listeners.tell(json.dumps({"command": type(asked).__name__, **asdict(asked)}).encode())
+        return self.listeners.count > 0
+
+    def _from_thread(self, tell: Callable[[Any], None], event: object) -> None:
+        self._loop.call_soon_threadsafe(tell, event)
+
+    # The parts
+
+    async def _seal(self, now: Instant) -> list[Sealed]:
+        return [await self.store.ask(lambda journal: journal.seal_checkpoint(self.vault, now))]
+
+    def _spawn(self, work: Coroutine[object, object, None]) -> None:
+        if self._tasks is None:
+            work.close()  # nobody to show anything to yet
+        else:
+            self._tasks.create_task(work)
+
+    def _charger(self, name: str) -> Charger:
+        settings = next(each for each in self.config.charger if each.name == name)
+        if settings.profile == "api":
+            return ApiCharger(name, commands=self._on_command)
+        return open_charger(name, profile=load_profile(settings.profile), port=settings.port)
+
+    def _uplink(self) -> Uplink | None:
+        settings = self.config.mqtt
+        if settings is None:
+            log.warning("no [mqtt] section: records stay on this device")
+            return None
+        if settings.plain:
+            log.warning("the connection to the broker is plain: anybody on the way can read and delay it")
+        return Uplink(
+            UplinkSettings(
+                link=LinkSettings(
+                    host=settings.host,
+                    port=settings.port,
+                    client_id=self.config.device.name,
+                    tls=None
+                    if settings.plain
+                    else Tls(cafile=settings.cafile, certfile=settings.certfile, keyfile=settings.keyfile),
+                    protocol=None if settings.version == "auto" else Protocol(settings.version),
+                    keepalive_s=settings.keepalive_s,
+                ),
+                fleet=self.config.device.fleet,
+                device=self.config.device.name,
+                root=settings.root,
+                reconnect=Backoff(base_s=settings.backoff_base_s, cap_s=settings.backoff_cap_s),
+            ),
+            self.store,
+            self.cache.service_keys,
+            self._on_uplink,
+            describe=self._describe,
+        )
+
+    def _describe(self) -> dict[str, object]:
+        """What the retained status topic says of this device; no tokens, no places."""
+        now = self.clock.now()
+        policy = self.service.agent.state.policy
+        board = self.service.board
+        return {
+            "version": VERSION,
+            "clock": now.quality.value,
+            "policy_revision": policy.revision if policy is not None else None,
+            "readers": {name: health.state for name, health in board.readers.items()},
+            "chargers": {name: health.state for name, health in board.chargers.items()},
+            "storage": board.storage.state,
+            "open_sessions": len(self.service.agent.state.open_sessions),
+        }
+
+    def _carriers(self) -> dict[str, Carrier]:
+        carriers: dict[str, Carrier] = {}
+        if self.config.bundle.folder is not None:
+            carriers["folder"] = FolderCarrier(self.config.bundle.folder)
+        if self.uplink is not None:
+            carriers["broker"] = self.uplink.carrier()
+        return carriers
+
+
+def setup_of(config: Config) -> Setup:
+    sessions = config.sessions
+    return Setup(
+        version=VERSION,
+        readers={each.name: each.charger for each in config.reader},
+        chargers={
+            each.name: Place(evse=each.evse, network=each.network, country=each.country, site=each.site)
+            for each in config.charger
+        },
+        vehicle=config.device.vehicle,
+        timing=Timing(
+            start_timeout_ms=int(sessions.start_timeout_s * 1000),
+            stop_timeout_ms=int(sessions.stop_timeout_s * 1000),
+            resume_timeout_ms=int(sessions.resume_timeout_s * 1000),
+            meter_record_every_ms=int(sessions.meter_record_every_s * 1000),
+        ),
+    )
+
+
+def open_sessions(journal: Journal) -> tuple[Session, ...]:
+    folded = (fold(facts) for facts in journal.open_sessions())
+    return tuple(session for session in folded if session is not None)

@@ -1,0 +1,224 @@
+"""The working loop: one inbox, one machine, one writer. What the parts are is put together in runtime.py.
+
+Every wait ends: the loop looks at its timers, at held back samples and at the watchdog at least once a second. A full
+storage is a state to be lived with; a task that dies ends the service, and systemd starts it again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import logging
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import replace
+
+from agent.board import Board, Health
+from agent.clock import Clock, StepDetector
+from agent.core import observations as seen_
+from agent.core import texts
+from agent.core.agent import Agent
+from agent.core.effects import Effect, Feedback, Reply, Signal
+from agent.core.instants import Instant
+from agent.core.observations import Observation
+from agent.journal import StorageFull
+from agent.notify import Notifier
+from agent.performer import Performer
+
+log = logging.getLogger("roamkey")
+
+LOOK_AGAIN_MS = 1_000
+INBOX_LIMIT = 1_000  # looks at empty or unchanged fields beyond this are dropped and counted; nothing else ever is
+DEFERRED_LIMIT = 1_000
+
+
+class NotStored(Exception):
+    """The answer to a request that could not be recorded: nothing was decided."""
+
+
+class Service:
+    """`handle` is the only place where the machine's state changes."""
+
+    def __init__(self, *, agent: Agent, performer: Performer, clock: Clock, notifier: Notifier) -> None:
+        self.agent = agent
+        self.performer = performer
+        self.clock = clock
+        self.board = Board()
+        self.inbox: asyncio.Queue[Observation] = asyncio.Queue()
+        self._notifier = notifier
+        self._steps = StepDetector()
+        self._looked_ms = 0
+        self._timers: list[int] = []
+        self._deferred: deque[tuple[Observation, Instant]] = deque()
+        self._waiters: dict[str, asyncio.Future[Reply]] = {}
+        self._stopping = asyncio.Event()
+        performer.wake_at = self.wake_at
+        performer.on_reply = self.answer
+
+    def tell(self, seen: Observation) -> None:
+        """Put an observation into the inbox; call it on the loop's thread only."""
+        if isinstance(seen, seen_.Sighted) and self.inbox.qsize() >= INBOX_LIMIT:
+            self.board.dropped_looks += 1
+            log.warning("inbox full: %d looks of readers dropped so far", self.board.dropped_looks)
+            return
+        self.inbox.put_nowait(seen)
+
+    async def ask(self, seen: Observation, request: str) -> Reply:
+        """Put a request into the inbox and wait for its Reply. Raises NotStored when it could not be recorded."""
+        future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self._waiters[request] = future
+        self.tell(seen)
+        try:
+            return await future
+        finally:
+            self._waiters.pop(request, None)
+
+    async def work(self) -> None:
+        """Until `stop`. The watchdog is fed here and nowhere else."""
+        while not self._stopping.is_set():
+            seen = await self._next()
+            if seen is not None:
+                await self.handle(seen)
+            if self.clock.now().monotonic_ms - self._looked_ms >= LOOK_AGAIN_MS:
+                await self._look_around()
+        await self._leave()
+
+    def ready(self, status: str) -> None:
+        log.info("ready: %s", status)
+        self._notifier.ready(status)
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self.inbox.put_nowait(seen_.Tick())
+
+    async def handle(self, seen: Observation) -> None:
+        now = self.clock.now()
+        step_ms = self._steps.step_ms(now)
+        if step_ms:
+            log.warning("the wall clock was stepped by %d ms; it is now %s", step_ms, now.quality)
+            await self._handle(seen_.ClockStepped(step_ms=step_ms, quality=now.quality), now)
+        await self._handle(seen, now)
+
+    def wake_at(self, monotonic_ms: int) -> None:
+        heapq.heappush(self._timers, monotonic_ms)
+
+    def answer(self, reply: Reply) -> None:
+        future = self._waiters.get(reply.request)
+        if future is not None and not future.done():
+            future.set_result(reply)
+
+    async def _handle(self, seen: Observation, now: Instant) -> None:
+        if self._must_wait(seen):
+            self._defer(seen, now)
+            return
+        before = self.agent.state
+        effects = self.agent.handle(seen, now)
+        try:
+            await self.performer.perform(effects, now)
+        except StorageFull as error:
+            self.agent.state = before
+            self._storage_is_full(seen, error, now)
+        else:
+            self._count(effects)
+
+    async def _next(self) -> Observation | None:
+        """The next observation, a due timer, or None when it is time to look around."""
+        now_ms = self.clock.now().monotonic_ms
+        if self._timers and self._timers[0] <= now_ms:
+            while self._timers and self._timers[0] <= now_ms:
+                heapq.heappop(self._timers)
+            return seen_.Tick()
+        until_ms = min([self._looked_ms + LOOK_AGAIN_MS, *self._timers[:1]])
+        try:
+            async with asyncio.timeout(max(0, until_ms - now_ms) / 1000):
+                return await self.inbox.get()
+        except TimeoutError:
+            return None
+
+    async def _look_around(self) -> None:
+        """Once a second: the watchdog, samples that waited for company, and what could not be stored before."""
+        self._looked_ms = self.clock.now().monotonic_ms
+        self._notifier.alive()
+        try:
+            await self.performer.flush()
+            await self._look_at_storage()
+        except StorageFull as error:
+            log.debug("still no room: %s", error)
+
+    async def _look_at_storage(self) -> None:
+        """Refuse new sessions while only the reserve is left; try again what could not be stored."""
+        now = self.clock.now()
+        tight = await self.performer.store.ask(lambda journal: journal.tight)
+        if tight != (self.board.storage.state != "ok"):
+            self.board.storage = Health(state="tight" if tight else "ok", since=now.utc)
+            log.log(logging.ERROR if tight else logging.INFO, "storage is %s", self.board.storage.state)
+            await self._handle(seen_.StorageChanged(full=tight), now)
+        waiting, self._deferred = self._deferred, deque()
+        for seen, then in waiting:
+            await self._handle(seen, then)
+
+    def _must_wait(self, seen: Observation) -> bool:
+        """Behind an event that could not be stored, the later ones keep their order."""
+        return bool(self._deferred) and isinstance(seen, NEVER_LOST)
+
+    def _defer(self, seen: Observation, now: Instant) -> None:
+        if isinstance(seen, seen_.Metered) and len(self._deferred) >= DEFERRED_LIMIT:
+            return  # the meter is cumulative: the next sample or the end says the same and more
+        self._deferred.append((seen, now))
+
+    def _storage_is_full(self, seen: Observation, error: StorageFull, now: Instant) -> None:
+        """Nothing was decided and nothing begun. Ends of sessions wait in memory and are tried again every second."""
+        if self.board.storage.state != "full":
+            log.error("storage is full, new sessions are refused: %s", error)
+            self.board.storage = Health(state="full", detail=str(error), since=now.utc)
+            self.agent.handle(seen_.StorageChanged(full=True), now)
+        if isinstance(seen, NEVER_LOST):
+            self._defer(seen, now)
+        if isinstance(seen, seen_.PolicyActivated):  # a revocation must not wait for room on the disk
+            self.agent.handle(replace(seen, announce=False), now)
+        reader, request = asker(seen)
+        if reader is not None:
+            text = texts.say(texts.NOT_RECORDED, texts.DEFAULT_LANGUAGE)
+            self.performer.show(Signal(reader=reader, feedback=Feedback.FAULT, text=text))
+        future = self._waiters.get(request) if request is not None else None
+        if future is not None and not future.done():
+            future.set_exception(NotStored(str(error)))
+
+    def _count(self, effects: Sequence[Effect]) -> None:
+        for effect in effects:
+            if isinstance(effect, Signal):
+                self.board.taps += 1
+
+    async def _leave(self) -> None:
+        """What is left in the inbox is still handled, the samples held back are stored, the stop is recorded."""
+        self._notifier.stopping()
+        while not self.inbox.empty():
+            await self.handle(self.inbox.get_nowait())
+        await self.handle(seen_.Leaving())
+        try:
+            await self.performer.flush()
+        except StorageFull as error:
+            log.error("%d meter samples could not be stored at the stop: %s", self.performer.holds_back, error)
+
+
+NEVER_LOST = (
+    seen_.Woken,
+    seen_.ChargingStarted,
+    seen_.ChargingStopped,
+    seen_.Metered,
+    seen_.Unplugged,
+    seen_.ChargerFound,
+)
+
+
+def asker(seen: Observation) -> tuple[str | None, str | None]:
+    """(reader, request) that wait for an answer to this observation."""
+    match seen:
+        case seen_.Sighted():
+            return seen.reader, None
+        case seen_.Tapped():
+            return seen.reader, seen.request
+        case seen_.DecisionRequested():
+            return None, seen.request
+        case _:
+            return None, None

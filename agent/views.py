@@ -1,0 +1,123 @@
+"""What the local API shows: plain JSON objects made from the journal's records, the machine's state and the board."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from agent.board import Board, Health
+from agent.core.agent import State
+from agent.core.facts import DecisionMade, SessionEnded
+from agent.core.instants import Instant
+from agent.core.rules import freshness, policy_age
+from agent.core.sessions import Session
+from agent.journal import Journal
+from agent.wire import NAMESPACE, TYPES, open_envelope
+
+
+def status_of(state: State, board: Board, statistics: dict[str, Any], now: Instant) -> dict[str, Any]:
+    policy = state.policy
+    age = policy_age(policy, now) if policy is not None else None
+    return {
+        "clock": {
+            "quality": now.quality.value,
+            "utc": stamp(now.utc),
+            "floor": stamp(now.floor),
+            "trusted": now.trusted,
+        },
+        "policy": None
+        if policy is None or age is None
+        else {
+            "revision": policy.revision,
+            "fingerprint": policy.fingerprint,
+            "confirmed": stamp(policy.confirmed),
+            "age_s": int(age.total_seconds()),
+            "freshness": freshness(policy, age).value,
+        },
+        "journal": statistics,
+        "link": health_of(board.link),
+        "storage": health_of(board.storage),
+        "readers": {name: health_of(health) for name, health in sorted(board.readers.items())},
+        "chargers": {
+            name: {**health_of(health), "reachable": name in state.reachable}
+            for name, health in sorted(board.chargers.items())
+        },
+        "open_sessions": [running(session) for session in state.open_sessions],
+        "alarms": dict(sorted(board.alarms.items())),
+        "taps": board.taps,
+        "dropped_looks": board.dropped_looks,
+    }
+
+
+def health_of(health: Health) -> dict[str, Any]:
+    return {**asdict(health), "since": stamp(health.since) if health.since is not None else None}
+
+
+def running(session: Session) -> dict[str, Any]:
+    """An open session as it stands in memory: its meter may be ahead of the journal's last sample."""
+    return {
+        "session": session.id,
+        "phase": session.phase.value,
+        "charger": session.charger,
+        "holder": {name: value for name, value in asdict(session.holder).items() if value is not None},
+        "place": {name: value for name, value in asdict(session.place).items() if value is not None},
+        "authorised_at": stamp(session.authorised_at),
+        "started_at": stamp(session.started_at) if session.started_at is not None else None,
+        "energy_wh": session.energy_wh,
+        "max_energy_wh": session.max_energy_wh,
+        "interrupted": session.interrupted,
+    }
+
+
+def finished(journal: Journal, limit: int) -> list[dict[str, Any]]:
+    """The newest ended sessions, as their records have them."""
+    ends = journal.recent(TYPES[SessionEnded], limit=limit)
+    return [{"phase": "ended", "sequence": each.sequence, **plain(each.body)["data"]} for each in ends]
+
+
+def decision_of(journal: Journal, wanted: str) -> dict[str, Any] | None:
+    """One decision by its id, or by the support reference that the driver was shown (the newest with it)."""
+    found = [each for each in journal.by_subject(wanted) if isinstance(each.fact, DecisionMade)]
+    if not found:
+        made = journal.recent(TYPES[DecisionMade], limit=SUPPORT_SEARCH)
+        found = [each for each in made if isinstance(each.fact, DecisionMade) and each.fact.support == wanted.upper()]
+    if not found:
+        return None
+    event = plain(found[0].body)
+    return {
+        "sequence": found[0].sequence,
+        "time": event["time"],
+        "clockquality": event["clockquality"],
+        **event["data"],
+    }
+
+
+SUPPORT_SEARCH = 2_000  # decisions looked through for a support reference: months at a charger
+
+
+def page_of(journal: Journal, after: int, limit: int) -> dict[str, Any]:
+    """Records as they are sealed, oldest first; a negative `after` counts from the end."""
+    head = journal.head()
+    start = after if after >= 0 else max(0, head.last - limit)
+    records = journal.read(start, records=limit, size_bytes=1_000_000)
+    return {
+        "records": [{"sequence": each.sequence, "body": each.body.decode("utf-8")} for each in records],
+        "head": asdict(head),
+    }
+
+
+def headline(body: bytes) -> str:
+    """One record in one short line, for logs and live views: no tokens in it."""
+    envelope = open_envelope(body)
+    return f"{envelope.sequence} {envelope.type.removeprefix(NAMESPACE)} {envelope.subject or ''}".rstrip()
+
+
+def plain(body: bytes) -> dict[str, Any]:
+    event: dict[str, Any] = json.loads(body)
+    return event
+
+
+def stamp(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
