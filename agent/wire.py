@@ -49,6 +49,9 @@ if TYPE_CHECKING:
 
 GENESIS: Final = "0" * 64
 
+# The `typ` of a checkpoint's JWS: what signs a journal's head can sign nothing else.
+CHECKPOINT_TYPE: Final = "roamkey-checkpoint+jws"
+
 NAMESPACE: Final = "io.roamkey."
 
 TYPES: Final[Mapping[type[Fact], str]] = {
@@ -112,7 +115,7 @@ class Envelope:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """A record that was read: where it stands in its journal, when it was sealed, and what happened."""
+    """A record that was read: where it stands in its journal, when it was sealed, what happened; and its bytes."""
 
     sequence: int
     journal: str
@@ -126,6 +129,7 @@ class Record:
     quality: ClockQuality
     subject: str | None
     fact: Fact
+    body: bytes
 
 
 def seal(fact: Fact, *, sequence: int, previous: str, journal: str, source: str, now: Instant) -> bytes:
@@ -171,6 +175,7 @@ def open_record(body: bytes) -> Record:
         quality=envelope.quality,
         subject=envelope.subject,
         fact=_fact(envelope),
+        body=body,
     )
 
 
@@ -214,6 +219,12 @@ def origin_of(source: str) -> tuple[str, str]:
     if match is None:
         raise ValueError(f"source {source!r} is not /fleets/FLEET/devices/DEVICE")
     return match[1], match[2]
+
+
+def checkpoint_claims(*, source: str, journal: str, sequence: int, hash: str) -> dict[str, object]:
+    """What a checkpoint's JWS says: this device's journal had this record at its head."""
+    fleet, device = origin_of(source)
+    return {"fleet": fleet, "device": device, "journal": journal, "sequence": sequence, "hash": hash}
 
 
 def subject_of(fact: Fact) -> str | None:

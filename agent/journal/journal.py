@@ -37,14 +37,12 @@ from agent.journal.errors import JournalError, StorageBroken, StorageFull
 from agent.journal.folder import JournalFolder
 from agent.journal.opening import chain, open_store, session_facts
 from agent.journal.schema import insert, is_full
-from agent.wire import Record, hash_of, open_record, origin_of
+from agent.wire import CHECKPOINT_TYPE, Record, checkpoint_claims, hash_of, open_record, origin_of
 from sync.ports import Head, Sealed
 
 # What may use the ballast: sessions that already run must be able to end truthfully. A new session may not: it is
 # refused while there is still room for the ends of the others. Meter values come again in the end's figures.
 ESSENTIAL: Final = (SessionStarted, SessionStopRequested, SessionInterrupted, SessionResumed, SessionEnded)
-
-CHECKPOINT_TYPE: Final = "roamkey-checkpoint+jws"
 
 # Deleted in one transaction, so that pruning never makes a tap wait.
 PRUNE_RECORDS = 500
@@ -107,29 +105,24 @@ class Journal:
         journal._ballast.restore(now.monotonic_ms)
         return journal
 
-    def append(self, facts: Sequence[Fact], now: Instant) -> list[Sealed]:
+    def append(self, entries: Sequence[tuple[Fact, Instant]]) -> list[Sealed]:
         """All or none, in one transaction, durable on return. Raises StorageFull with nothing written."""
-        if not facts:
+        if not entries:
             return []
-        sealed = chain(facts, head=self._head, source=self._source, now=now)
-        essential = any(isinstance(fact, ESSENTIAL) for fact in facts)
-        self._durably(lambda: insert(self._database, facts, sealed, now), essential=essential)
+        sealed = chain(entries, head=self._head, source=self._source)
+        essential = any(isinstance(fact, ESSENTIAL) for fact, _ in entries)
+        self._durably(lambda: insert(self._database, entries, sealed), essential=essential)
         # Only now: a head that was not committed must never be built upon.
         self._head = replace(self._head, last=sealed[-1].sequence, hash=hash_of(sealed[-1].body))
-        self._ballast.restore(now.monotonic_ms)
+        self._ballast.restore(entries[-1][1].monotonic_ms)
         return sealed
 
     def seal_checkpoint(self, signer: Signer, now: Instant) -> Sealed:
         """Sign where the journal stands and append that: proof of everything before, without the whole log."""
-        fleet, device = origin_of(self._source)
-        claims = {
-            "fleet": fleet,
-            "device": device,
-            "journal": self._head.journal,
-            "sequence": self._head.last,
-            "hash": self._head.hash,
-        }
-        return self.append([Checkpoint(jws=signer.sign(claims, typ=CHECKPOINT_TYPE))], now)[0]
+        claims = checkpoint_claims(
+            source=self._source, journal=self._head.journal, sequence=self._head.last, hash=self._head.hash
+        )
+        return self.append([(Checkpoint(jws=signer.sign(claims, typ=CHECKPOINT_TYPE)), now)])[0]
 
     def head(self) -> Head:
         return self._head

@@ -73,11 +73,11 @@ def open_store(
     return database, head
 
 
-def chain(facts: Iterable[Fact], *, head: Head, source: str, now: Instant) -> list[Sealed]:
-    """Seal facts one after the other behind the head."""
+def chain(entries: Iterable[tuple[Fact, Instant]], *, head: Head, source: str) -> list[Sealed]:
+    """Seal facts one after the other behind the head, each with the instant at which it was seen."""
     sealed: list[Sealed] = []
     sequence, previous = head.last, head.hash or GENESIS
-    for fact in facts:
+    for fact, now in entries:
         sequence += 1
         body = seal(fact, sequence=sequence, previous=previous, journal=head.journal, source=source, now=now)
         previous = hash_of(body)
@@ -198,16 +198,16 @@ def _begin(
 ) -> Head:
     """Tables and first records in one transaction: after a crash there is a whole journal or none."""
     opened = JournalOpened(reason=beginning.reason, predecessor=beginning.predecessor, salvaged=beginning.salvaged)
-    facts: tuple[Fact, ...] = (opened, *beginning.carried)
+    entries: list[tuple[Fact, Instant]] = [(fact, now) for fact in (opened, *beginning.carried)]
     empty = Head(journal=str(uuid.uuid4()), first=1, last=0, hash="", acknowledged=0)
-    sealed = chain(facts, head=empty, source=source, now=now)
+    sealed = chain(entries, head=empty, source=source)
     try:
         try:
-            _write_first(database, empty.journal, source, facts, sealed, now)
+            _write_first(database, empty.journal, source, entries, sealed)
         except sqlite3.OperationalError as error:
             if not is_full(error) or not Ballast(folder.ballast).release():
                 raise
-            _write_first(database, empty.journal, source, facts, sealed, now)
+            _write_first(database, empty.journal, source, entries, sealed)
     except sqlite3.Error as error:
         raise _refused(folder, error) from error
     return replace(empty, last=sealed[-1].sequence, hash=hash_of(sealed[-1].body))
@@ -217,9 +217,8 @@ def _write_first(
     database: sqlite3.Connection,
     journal: str,
     source: str,
-    facts: Sequence[Fact],
+    entries: Sequence[tuple[Fact, Instant]],
     sealed: Sequence[Sealed],
-    now: Instant,
 ) -> None:
     try:
         database.execute("BEGIN IMMEDIATE")
@@ -227,7 +226,7 @@ def _write_first(
         database.execute(
             "INSERT INTO about (only, journal, source, base_hash) VALUES (1, ?, ?, ?)", (journal, source, GENESIS)
         )
-        insert(database, facts, sealed, now)
+        insert(database, entries, sealed)
         database.execute("COMMIT")
     except BaseException:
         if database.in_transaction:

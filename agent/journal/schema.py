@@ -99,17 +99,14 @@ def migrate(database: sqlite3.Connection, version: int) -> None:
     database.execute(f"PRAGMA user_version = {CURRENT_VERSION}")
 
 
-def insert(database: sqlite3.Connection, facts: Sequence[Fact], sealed: Sequence[Sealed], now: Instant) -> None:
+def insert(database: sqlite3.Connection, entries: Sequence[tuple[Fact, Instant]], sealed: Sequence[Sealed]) -> None:
     """Records, and which sessions are open, in the caller's one transaction."""
-    sealed_at = int(now.latest.timestamp())
-    database.executemany(
-        "INSERT INTO record (sequence, type, subject, sealed_at, hash, body) VALUES (?, ?, ?, ?, ?, ?)",
-        [
-            (one.sequence, TYPES[type(fact)], subject_of(fact), sealed_at, sha256(one.body).digest(), one.body)
-            for fact, one in zip(facts, sealed, strict=True)
-        ],
-    )
-    for fact, one in zip(facts, sealed, strict=True):
+    for (fact, now), one in zip(entries, sealed, strict=True):
+        sealed_at = int(now.latest.timestamp())
+        database.execute(
+            "INSERT INTO record (sequence, type, subject, sealed_at, hash, body) VALUES (?, ?, ?, ?, ?, ?)",
+            (one.sequence, TYPES[type(fact)], subject_of(fact), sealed_at, sha256(one.body).digest(), one.body),
+        )
         match fact:
             case SessionAuthorised():
                 database.execute("INSERT OR IGNORE INTO open_session VALUES (?, ?)", (fact.session, one.sequence))
