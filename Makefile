@@ -1,0 +1,66 @@
+# Set-up and checks. Everything here works from a clone on Debian 12 with python3, python3-venv and make.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+# What the tests need besides Python packages. Each is "Debian package:a program it brings".
+DEBIAN_NEEDS := mosquitto:mosquitto mosquitto-clients:mosquitto_sub systemd:systemd-analyze
+
+# Every file's hash is checked. What has no wheel (pyDes) is built with locked tools: no other is fetched on the way.
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --use-pep517
+
+.PHONY: setup demo test check fast needs lock clean
+.DEFAULT_GOAL := setup
+
+setup: $(VENV)/.runtime
+
+demo: setup
+	$(BIN)/roamkey demo
+
+test: needs check
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/contracts/test_architecture.py
+
+fast: $(VENV)/.dev
+	$(BIN)/python -m pytest -m "not slow"
+
+needs:
+	@sh .ci/debian-needs $(DEBIAN_NEEDS)
+
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "roamkey needs Python 3.11 or newer; say which with: make PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || \
+	  { echo "Python's venv module is missing; on Debian: apt-get install python3-venv"; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	@touch $@
+
+$(VENV)/.build: $(VENV)/.made requirements-build.lock
+	$(PIP_INSTALL) --require-hashes --only-binary :all: -r requirements-build.lock
+	@touch $@
+
+$(VENV)/.runtime: $(VENV)/.build requirements.lock pyproject.toml
+	$(PIP_INSTALL) --require-hashes -r requirements.lock
+	$(PIP_INSTALL) --no-index --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.runtime requirements-dev.lock
+	$(PIP_INSTALL) --require-hashes -r requirements-dev.lock
+	@touch $@
+
+# The lock files hold names, versions and hashes, and no registry's address. Newer releases: make lock UPGRADE=--upgrade
+LOCK := UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
+  --generate-hashes --no-annotate $(UPGRADE)
+lock: $(VENV)/.dev
+	$(LOCK) pyproject.toml --extra demo --group dev --output-file requirements-dev.lock
+	$(LOCK) pyproject.toml --extra demo --constraint requirements-dev.lock --output-file requirements.lock
+	$(LOCK) --group build --constraint requirements-dev.lock --output-file requirements-build.lock
+
+clean:
+	rm -rf $(VENV) build dist
