@@ -64,6 +64,11 @@ class Pn532Frames:
         del self._buffer[: max(0, len(self._buffer) - 1)]  # a last 00 may be the first half of the next start
         return results
 
+    @property
+    def pending(self) -> bool:
+        """Whether a frame has begun and not ended."""
+        return len(self._buffer) > 1
+
     def forget(self) -> None:
         """Drop a half-received frame, for example before the next command."""
         self._buffer.clear()

@@ -1,0 +1,193 @@
+"""A PN532 on a serial line, polled through nfcpy. The only place that knows nfcpy.
+
+nfcpy 1.0.4 is used for what it knows, the chip and the cards: Chipset, Device and ContactlessFrontend.sense. Not for
+what it does badly as a service: its search for devices, its transport (pn532_transport.py instead) and connect().
+
+One thread a connection; it touches the transport, nfcpy's objects and `emit`, and is woken by a Stop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from drivers.readers.pn532_frames import TARGETS_ANSWER, targets
+from drivers.readers.pn532_transport import HOME_BAUD, Awake, Pn532Transport
+from drivers.readers.reader import UID_SIZES_14443A, Card, Emit, Feedback, ReaderFound, Seen, card_14443a
+from drivers.readers.rejects import Rejected
+from drivers.readers.sightings import EmptyPolls
+from drivers.readers.stop import Stop
+from drivers.readers.supervision import ReaderGone, State, Supervision
+from drivers.serial_port import PortFailed
+
+if TYPE_CHECKING:
+    from firmware_profiles.profile import Profile
+
+LIST_TARGETS = 0x4A
+AT_MOST_TWO_TYPE_A = bytes([0x02, 0x00])
+LIST_TIMEOUT_S = 1.0
+FAILED_POLLS = 3  # one may be a card torn away in mid-answer, three in a row are the reader
+CLOSE_WITHIN_S = 0.9  # four short waits for a chip that does not answer any more take 0.5 s
+
+log = logging.getLogger(__name__)
+
+
+class Pn532Reader:
+    def __init__(self, name: str, *, profile: Profile, port: str) -> None:
+        self.name = name
+        self._profile = profile
+        self._port = port
+        self._supervision = Supervision(name, path=port, connect=self._connect)
+
+    @property
+    def state(self) -> State:
+        return self._supervision.state
+
+    async def run(self, emit: Emit) -> None:
+        await self._supervision.run(emit)
+
+    async def signal(self, feedback: Feedback, text: str) -> None:
+        """A bare module has no lamp and no buzzer: nothing can be shown, and nothing is pretended."""
+        log.debug("reader %s has no way to show %s", self.name, feedback.value)
+
+    async def _connect(self, emit: Emit) -> None:
+        stop = Stop()
+        thread = ThreadPoolExecutor(1, thread_name_prefix=f"reader-{self.name}")
+        connection = asyncio.get_running_loop().run_in_executor(thread, self._serve, emit, stop)
+        thread.shutdown(wait=False)  # takes no more work; its thread ends with the connection
+        try:
+            await asyncio.shield(connection)
+        finally:
+            stop.set()
+            await asyncio.wait({connection}, timeout=CLOSE_WITHIN_S)
+            if connection.done() and not connection.cancelled():
+                connection.exception()  # looked at: a cancelled run() does not tell it any more
+
+    def _serve(self, emit: Emit, stop: Stop) -> None:
+        """In the thread: open, poll until stopped or lost, close. Ends with ReaderGone or PortFailed, or quietly."""
+        transport = Pn532Transport(self._port, stop)
+        try:
+            with contextlib.suppress(_Stopped):
+                _Polling(self.name, self._profile, transport, stop).until_stopped(emit)
+        finally:
+            transport.close()
+
+
+class _Stopped(Exception):
+    """run() was cancelled."""
+
+
+class _Polling:
+    """One connection: nfcpy's device over an open transport."""
+
+    def __init__(self, name: str, profile: Profile, transport: Pn532Transport, stop: Stop) -> None:
+        self._name = name
+        self._profile = profile
+        self._transport = transport
+        self._stop = stop
+        self._poll_s = profile.polling.poll_ms / 1_000
+
+    def until_stopped(self, emit: Emit) -> None:
+        frontend, awake = self._opened()
+        try:
+            emit(self._found(awake))
+            self._poll_for_ever(frontend, emit)
+        finally:
+            self._put_to_sleep(frontend)
+
+    def _opened(self) -> tuple[Any, Awake]:
+        nfc = _nfc()
+        try:
+            awake = self._transport.wake()
+            # Not nfc.clf.pn532.init(): it pastes the port into a shell to try speeds that a UID does not need.
+            chipset = nfc.clf.pn532.Chipset(self._transport, nfc.clf.pn532.log)
+            frontend = nfc.clf.ContactlessFrontend()
+            frontend.device = nfc.clf.pn532.Device(chipset, nfc.clf.pn532.log)
+        except (ReaderGone, PortFailed):
+            raise
+        except Exception as error:
+            raise self._ended_by(error) from error
+        return frontend, awake
+
+    def _poll_for_ever(self, frontend: Any, emit: Emit) -> None:
+        empty_polls = EmptyPolls()
+        failed = 0
+        while True:
+            began_s = time.monotonic()
+            try:
+                cards = self._look(frontend)
+                failed = 0
+            except Exception as error:  # nfcpy lets through what its parsing trips over: IndexError, TypeError, ...
+                failed += 1
+                if failed >= FAILED_POLLS or self._transport.lost is not None or self._transport.stopped:
+                    raise self._ended_by(error) from error
+                log.debug("reader %s: poll failed (%s)", self._name, type(error).__name__)
+            else:
+                now_ms = time.monotonic_ns() // 1_000_000
+                if cards:
+                    empty_polls.card_seen()
+                if cards or empty_polls.empty(now_ms):
+                    emit(Seen(reader=self._name, cards=cards, monotonic_ms=now_ms))
+            if self._stop.wait(began_s + self._poll_s - time.monotonic()):
+                raise _Stopped
+
+    def _look(self, frontend: Any) -> tuple[Card, ...]:
+        """Who is there. sense() asks for one card; only when there is one is the chip asked for a second."""
+        target = frontend.sense(_nfc().clf.RemoteTarget("106A"), iterations=1)
+        if target is None:
+            return ()
+        # sense() never asks for two, so this is the same chip command once more, with the field dropped before it:
+        # a card that was selected already keeps quiet otherwise.
+        frontend.device.mute()
+        answer = frontend.device.chipset.command(LIST_TARGETS, AT_MOST_TWO_TYPE_A, timeout=LIST_TIMEOUT_S)
+        listed = targets(TARGETS_ANSWER + bytes(answer))
+        if isinstance(listed, Rejected):
+            log.warning("reader %s: a card told lengths that do not fit; not read", self._name)
+            return ()
+        uid = bytes(target.sdd_res or b"")
+        if not listed and len(uid) in UID_SIZES_14443A:  # at the edge of the field: seen once is seen
+            return (card_14443a(uid),)
+        return listed
+
+    def _found(self, awake: Awake) -> ReaderFound:
+        findings = []
+        known = self._profile.firmware.known
+        if known and awake.firmware not in known:
+            findings.append(f"firmware {awake.firmware} is not one that the profile knows ({', '.join(known)})")
+        if awake.found_at_baud != HOME_BAUD:
+            findings.append(f"had been left at {awake.found_at_baud} baud; brought back to {HOME_BAUD}")
+        return ReaderFound(
+            reader=self._name,
+            model=f"{self._profile.make} {self._profile.model}",
+            firmware=awake.firmware,
+            findings=tuple(findings),
+        )
+
+    def _put_to_sleep(self, frontend: Any) -> None:
+        """Field off, chip asleep, ready for the next opener. A chip that is gone need not be told."""
+        if self._transport.lost is None:
+            self._transport.heed_no_stop()
+            with contextlib.suppress(Exception):  # it is being given up; whatever it says now changes nothing
+                frontend.close()
+
+    def _ended_by(self, error: Exception) -> Exception:
+        if self._transport.stopped:
+            return _Stopped()
+        if self._transport.lost is not None:
+            return self._transport.lost
+        return ReaderGone(
+            f"the PN532 on {self._transport.path} answers wrongly or not at all ({type(error).__name__})",
+            hint="check its power and cable; if it happens again, take its power away for a moment",
+        )
+
+
+def _nfc() -> Any:
+    """nfcpy, imported when a PN532 is first opened (0.1 s), and told to keep quiet: its debug log has UIDs in it."""
+    import nfc.clf.pn532
+
+    logging.getLogger("nfc").setLevel(logging.CRITICAL)
+    return nfc

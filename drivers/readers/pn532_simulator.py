@@ -1,0 +1,90 @@
+"""A PN532 module on a pseudo-terminal, for tests and the demo: the real frames of the real chip, no antenna."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Self
+
+from drivers.readers.pn532_chip import Fault, Pn532Chip
+from drivers.readers.pseudo_terminal import PseudoTerminal
+from drivers.readers.virtual_cards import VirtualCard
+
+
+class Pn532Simulator:
+    """It outlives whoever reads it: close, kill and open the other end as often as you like."""
+
+    def __init__(self, *, link: Path | None = None) -> None:
+        self._chip = Pn532Chip()
+        self._terminal = PseudoTerminal(_Line(self._chip), link=link)
+
+    @property
+    def port(self) -> str:
+        return self._terminal.port
+
+    @property
+    def baud(self) -> int:
+        return self._terminal.ask(lambda: self._chip.baud)
+
+    @property
+    def asleep(self) -> bool:
+        return self._terminal.ask(lambda: self._chip.asleep)
+
+    @property
+    def commands(self) -> tuple[int, ...]:
+        """Codes of the commands understood so far."""
+        return self._terminal.ask(lambda: tuple(self._chip.commands))
+
+    def present(self, *cards: VirtualCard) -> None:
+        """Only these cards are in the field now."""
+        self._terminal.ask(lambda: self._chip.lay_on(*cards))
+
+    def remove(self) -> None:
+        self.present()
+
+    def disturb(self, fault: Fault, *, times: int | None = 1) -> None:
+        """The next answers arrive so; None: all, until calm()."""
+        self._terminal.ask(lambda: self._chip.disturb(fault, times=times))
+
+    def calm(self) -> None:
+        self._terminal.ask(self._chip.calm)
+
+    def wedge_at_baud(self, baud: int) -> None:
+        """As a program leaves it that raised the speed and was killed."""
+        self._terminal.ask(lambda: self._chip.wedge_at(baud))
+
+    def say(self, raw: bytes) -> None:
+        """Put bytes on the line that nobody asked for."""
+        self._terminal.send(raw)
+
+    def unplug(self) -> None:
+        self._terminal.unplug()
+
+    def replug(self) -> None:
+        """At the same path, and freshly powered."""
+        self._terminal.ask(self._chip.power_cycle)
+        self._terminal.replug()
+
+    def close(self) -> None:
+        self._terminal.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class _Line:
+    """The chip as the far end of a terminal. It never speaks first."""
+
+    def __init__(self, chip: Pn532Chip) -> None:
+        self._chip = chip
+
+    def heard(self, chunk: bytes, *, baud: int) -> bytes:
+        return self._chip.heard(chunk, baud=baud)
+
+    def due_s(self) -> float | None:
+        return None
+
+    def speak(self) -> bytes:
+        return b""
