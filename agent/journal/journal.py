@@ -31,8 +31,8 @@ from agent.core.facts import (
     SessionStopRequested,
 )
 from agent.core.instants import Instant
-from agent.files import sync_folder
 from agent.journal.ballast import Ballast, free_bytes
+from agent.journal.copies import copy_out
 from agent.journal.errors import JournalError, StorageBroken, StorageFull
 from agent.journal.folder import JournalFolder
 from agent.journal.opening import chain, open_store, session_facts
@@ -239,24 +239,8 @@ class Journal:
 
     def export(self, target: Path) -> None:
         """A whole, consistent copy as one file that any SQLite opens. Refuses to overwrite."""
-        if target.exists():
-            raise FileExistsError(f"{target} exists: name a new file")
-        temporary = target.with_name(f".{target.name}.new")
-        temporary.unlink(missing_ok=True)
-        temporary.touch(mode=0o600)
-        copy = sqlite3.connect(temporary, isolation_level=None)
-        try:
-            self._database.backup(copy)
-            copy.execute("PRAGMA journal_mode = DELETE")  # the copy inherits WAL, and would come with side files
-        except sqlite3.Error as error:
-            temporary.unlink(missing_ok=True)
-            raise JournalError(f"cannot export to {target}: {error}") from error
-        finally:
-            copy.close()
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.rename(target)
-        sync_folder(target.parent)
+        self._usable()
+        copy_out(self._database, target)
 
     def statistics(self) -> Statistics:
         with self._reading() as database:

@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Final
 
 from agent.core.facts import Checkpoint
-from agent.wire import CHECKPOINT_TYPE, GENESIS, TYPES, Envelope, Unreadable, checkpoint_claims, hash_of, open_envelope
+from agent.wire import CHECKPOINT_TYPE, GENESIS, TYPES, Unreadable, checkpoint_claims, hash_of, open_envelope
 
 
 class Damage(StrEnum):
@@ -70,16 +70,16 @@ class Verdict:
         return self.finding is None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """One record as it lies there; without an envelope when the bytes are no record at all."""
+    """What the chain needs of one record as it lies there; `sequence` is None when the bytes are no record at all."""
 
-    envelope: Envelope | None
     hash: str
-
-    @property
-    def sequence(self) -> int | None:
-        return None if self.envelope is None else self.envelope.sequence
+    sequence: int | None = None
+    previous: str = ""
+    journal: str = ""
+    source: str = ""
+    jws: str | None = None
 
 
 def verify(
@@ -98,9 +98,8 @@ def verify(
     finding = _first_break(seen, base, head)
     whole = seen if finding is None else seen[: finding.position]
     checkpoints, signed_through, unsigned = _signatures(whole, keys, base)
-    first = next((one.envelope for one in seen if one.envelope is not None), None)
     return Verdict(
-        journal=None if first is None else first.journal,
+        journal=next((one.journal for one in seen if one.sequence is not None), None),
         records=len(seen),
         last=base.sequence + len(seen),
         hash=seen[-1].hash if seen else (base.hash or ""),
@@ -112,40 +111,45 @@ def verify(
 
 def _seen(body: bytes) -> Seen:
     try:
-        return Seen(open_envelope(body), hash_of(body))
+        envelope = open_envelope(body)
     except Unreadable:
-        return Seen(None, hash_of(body))
+        return Seen(hash=hash_of(body))
+    return Seen(
+        hash=hash_of(body),
+        sequence=envelope.sequence,
+        previous=envelope.previous,
+        journal=envelope.journal,
+        source=envelope.source,
+        jws=str(envelope.data.get("jws")) if envelope.type == TYPES[Checkpoint] else None,
+    )
 
 
 def _first_break(seen: Sequence[Seen], base: Anchor, head: Anchor | None) -> Finding | None:
     """Walk the chain. A record's hash must be named by its successor, or be the known head; else it was changed."""
-    named = {one.envelope.previous for one in seen if one.envelope is not None}
+    named = {one.previous for one in seen}
     if head is not None and head.hash is not None:
         named.add(head.hash)
     times = Counter(one.sequence for one in seen)
-    first = seen[0].envelope if seen else None
     previous = base.hash
     for position, one in enumerate(seen):
         expected = base.sequence + 1 + position
-        envelope = one.envelope
-        if envelope is None:
+        if one.sequence is None:
             return _finding(Damage.CHANGED, position, expected, "its bytes are not a record")
-        if envelope.sequence != expected:
-            return _misplaced(envelope, expected, position, links=envelope.previous == previous, times=times)
+        if one.sequence != expected:
+            return _misplaced(one.sequence, expected, position, links=one.previous == previous, times=times)
         if times[expected] > 1 and one.hash not in named:
             return _finding(Damage.INSERTED, position, expected, "another record has this sequence, and is chained")
         if one.hash not in named and _culprit(seen, position, named, head):
             return _finding(Damage.CHANGED, position, expected, "its hash is not the one that was chained")
-        if previous is not None and envelope.previous != previous:
+        if previous is not None and one.previous != previous:
             return _finding(Damage.CHANGED, position, expected, "it does not follow the record before it")
-        if first is not None and (envelope.journal, envelope.source) != (first.journal, first.source):
-            return _finding(Damage.FOREIGN, position, expected, f"it belongs to journal {envelope.journal}")
+        if (one.journal, one.source) != (seen[0].journal, seen[0].source):
+            return _finding(Damage.FOREIGN, position, expected, f"it belongs to journal {one.journal}")
         previous = one.hash
     return _end(seen, base, head)
 
 
-def _misplaced(envelope: Envelope, expected: int, position: int, *, links: bool, times: Counter[int | None]) -> Finding:
-    found = envelope.sequence
+def _misplaced(found: int, expected: int, position: int, *, links: bool, times: Counter[int | None]) -> Finding:
     if links:  # it hangs on the record before it, so it is the right one with another number
         return _finding(Damage.CHANGED, position, expected, f"it says that it is {found}")
     if found < expected or times[found] > 1:
@@ -192,27 +196,26 @@ def _signatures(seen: Sequence[Seen], keys: Mapping[str, str] | None, base: Anch
 
     count, through = 0, base.sequence
     for position, one in enumerate(seen):
-        envelope = one.envelope
-        if envelope is None or envelope.type != TYPES[Checkpoint]:
+        if one.jws is None or one.sequence is None:
             continue
         count += 1
         if keys is None:
             continue
         try:
-            said = payload_of(str(envelope.data.get("jws")), keys, typ=CHECKPOINT_TYPE)
+            said = payload_of(one.jws, keys, typ=CHECKPOINT_TYPE)
         except SigningError as error:
-            return count, through, _finding(Damage.WRONG_SIGNATURE, position, envelope.sequence, str(error))
+            return count, through, _finding(Damage.WRONG_SIGNATURE, position, one.sequence, str(error))
         before = seen[position - 1].hash if position else base.hash
-        if not _covers(said, envelope, before):
-            detail = (
-                f"its signature is for another journal: records {through + 1} to {envelope.sequence} are not proven"
-            )
-            return count, through, _finding(Damage.REWRITTEN, position, envelope.sequence, detail)
-        through = envelope.sequence - 1
+        if not _covers(said, one, before):
+            detail = f"its signature is for another journal: records {through + 1} to {one.sequence} are not proven"
+            return count, through, _finding(Damage.REWRITTEN, position, one.sequence, detail)
+        through = one.sequence - 1
     return count, through, None
 
 
-def _covers(said: Mapping[str, object], checkpoint: Envelope, before: str | None) -> bool:
+def _covers(said: Mapping[str, object], checkpoint: Seen, before: str | None) -> bool:
+    if checkpoint.sequence is None:
+        return False
     try:
         due = checkpoint_claims(
             source=checkpoint.source,
