@@ -7,11 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import assert_never
 
+from drivers.back_off import delays_s
 from drivers.chargers import charger, line_codec
-from drivers.chargers.back_off import delays_s
 from drivers.chargers.charger import ChargerState, ChargerUnavailable, Emit, monotonic_ms
 from drivers.chargers.line_codec import Command, LineDecoder, Report
-from drivers.chargers.serial_port import BAUDS, PortFailed, SerialPort
+from drivers.serial_port import BAUDS, PortFailed, SerialPort
 
 DEFAULT_BAUD = 115200
 COMMAND_TRIES = 3

@@ -18,8 +18,8 @@ from drivers.chargers import charger, line_codec
 from drivers.chargers.charger import ChargerUnavailable, Emit, monotonic_ms
 from drivers.chargers.line import event_of
 from drivers.chargers.line_codec import Command, LineDecoder, Report
-from drivers.chargers.serial_port import READ_BYTES
 from drivers.chargers.station import Station
+from drivers.serial_port import READ_BYTES
 
 STEP_MS = 50  # how finely time flows in the simulator
 METER_EVERY_MS = 1_000

@@ -8,16 +8,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import random
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from enum import StrEnum
 
+from drivers.back_off import delays_s
 from drivers.readers.reader import Emit, ReaderEvent, ReaderFound, ReaderLost
 from drivers.serial_port import PortFailed
 
-FIRST_DELAY_S = 0.25  # a cable put back at once is noticed at once
-LONGEST_DELAY_S = 30.0  # a reader that is away for the night costs two tries a minute
-JITTER = 0.25  # each delay is shortened by up to this share, so that many devices spread out
 STABLE_AFTER_S = 5.0  # ready for so long was no flicker: the next loss is retried quickly again
 LOOK_EVERY_S = 0.1  # how often we look whether the device is plugged in again
 
@@ -78,14 +75,6 @@ class Supervision:
                 delays = delays_s()
             if await plugged_in(self._path, within_s=next(delays)):
                 delays = delays_s()
-
-
-def delays_s(chance: Callable[[], float] = random.random) -> Iterator[float]:
-    """0.25 s, doubled each time up to 30 s, each shortened by up to a quarter."""
-    delay_s = FIRST_DELAY_S
-    while True:
-        yield delay_s * (1 - JITTER * chance())
-        delay_s = min(delay_s * 2, LONGEST_DELAY_S)
 
 
 async def plugged_in(path: str, *, within_s: float) -> bool:
