@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import uuid
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+
+MAX_DRIFT = timedelta(seconds=120)  # a clock corrected back by less goes on being believed (policy reference 9.1)
 
 
 class ClockQuality(StrEnum):
@@ -37,9 +39,13 @@ class Instant:
         return max(self.utc, self.floor)
 
     @property
+    def is_set_back(self) -> bool:
+        """The wall clock stands before a moment that has surely passed, by more than a correction explains."""
+        return self.floor - self.utc > MAX_DRIFT
+
+    @property
     def trusted(self) -> bool:
-        """False when the wall clock is unproven or stands before a moment that has surely passed."""
-        return self.quality is not ClockQuality.UNKNOWN and self.utc >= self.floor
+        return self.quality is not ClockQuality.UNKNOWN and not self.is_set_back
 
 
 def time_ordered_id(now: Instant, index: int = 0) -> str:

@@ -88,16 +88,21 @@ def objections(
 
 
 def policy_in_force(request: Request, policy: Policy | None, usage: Usage, now: Instant) -> Iterator[Objection]:
-    """There is a policy, and it is young enough; a stale one serves only tokens flagged for offline use."""
+    """There is a policy, and it is young enough; a stale one serves only tokens flagged for offline use.
+
+    With an unproven clock the age of a policy from an earlier boot is a guess: it is then taken as stale at best.
+    """
     if policy is None:
         yield Objection(code=ReasonCode.NO_POLICY, observed="none", missing=True)
         return
     age = policy_age(policy, now)
-    match freshness(policy, age):
+    guessed = not now.trusted and now.boot != policy.confirmed_boot
+    match Freshness.STALE if guessed and age <= policy.stale_after else freshness(policy, age):
         case Freshness.EXPIRED:
             yield Objection(code=ReasonCode.POLICY_EXPIRED, observed=hours(age), limit=hours(policy.expired_after))
         case Freshness.STALE if request.token is not None and not request.token.offline:
-            yield Objection(code=ReasonCode.CACHE_STALE, observed=hours(age), limit=hours(policy.stale_after))
+            observed = f"{hours(age)} by an unproven clock" if guessed else hours(age)
+            yield Objection(code=ReasonCode.CACHE_STALE, observed=observed, limit=hours(policy.stale_after))
 
 
 def clock_trusted(request: Request, policy: Policy | None, usage: Usage, now: Instant) -> Iterator[Objection]:
@@ -106,7 +111,7 @@ def clock_trusted(request: Request, policy: Policy | None, usage: Usage, now: In
         return
     depends = request.token is not None and (request.token.not_before is not None or request.token.until is not None)
     depends = depends or any(level.schedule is not None for level in levels(request, policy))
-    if depends or now.utc < now.floor:
+    if depends or now.is_set_back:
         yield Objection(
             code=ReasonCode.CLOCK_UNTRUSTED,
             observed=f"{now.quality} {now.utc:%Y-%m-%dT%H:%MZ}",
@@ -158,7 +163,7 @@ def network_allowed(request: Request, policy: Policy | None, usage: Usage, now: 
         if level.networks is None:
             continue
         limit = listed(level.networks)
-        if request.place.network is None:
+        if request.place.network is None or not normalise_network(request.place.network):
             yield Objection(code=ReasonCode.NETWORK, limit=limit, group=level.id, missing=True)
         elif normalise_network(request.place.network) not in {normalise_network(each) for each in level.networks}:
             yield Objection(code=ReasonCode.NETWORK, observed=request.place.network, limit=limit, group=level.id)
@@ -170,17 +175,20 @@ def country_allowed(request: Request, policy: Policy | None, usage: Usage, now: 
         if level.countries is None:
             continue
         limit = listed(level.countries)
-        if request.place.country is None:
+        if request.place.country is None or not normalise_country(request.place.country):
             yield Objection(code=ReasonCode.COUNTRY, limit=limit, group=level.id, missing=True)
         elif normalise_country(request.place.country) not in {normalise_country(each) for each in level.countries}:
             yield Objection(code=ReasonCode.COUNTRY, observed=request.place.country, limit=limit, group=level.id)
 
 
 def inside_window(request: Request, policy: Policy | None, usage: Usage, now: Instant) -> Iterator[Objection]:
-    """The start instant lies in a window of every level that has a schedule. UTC to local is total, also at DST."""
+    """The start instant lies in a window of every level that has a schedule. UTC to local is total, also at DST.
+
+    Where a proven moment is newer than the wall clock it is the better guess of the hour; clock_trusted bounds both.
+    """
     for level in levels(request, policy):
-        if level.schedule is not None and not opens(level.schedule, now.utc):
-            local = now.utc.astimezone(level.schedule.zone)
+        if level.schedule is not None and not opens(level.schedule, now.latest):
+            local = now.latest.astimezone(level.schedule.zone)
             yield Objection(
                 code=ReasonCode.TIME_WINDOW,
                 observed=f"{local:%a %H:%M} {level.schedule.zone.key}",
@@ -284,8 +292,11 @@ def opens(schedule: Schedule, utc: datetime) -> bool:
 
 
 def contains(window: Window, weekday: int, minute: int) -> bool:
-    """[start, end); an end before the start wraps past midnight and belongs to the weekday on which it started."""
-    if window.start_minute < window.end_minute:
+    """[start, end); an end before the start wraps past midnight and belongs to the weekday on which it started.
+
+    An end equal to the start leaves nothing open, as [start, end) says: the whole day is 00:00 to 24:00.
+    """
+    if window.start_minute <= window.end_minute:
         return weekday in window.weekdays and window.start_minute <= minute < window.end_minute
     yesterday = (weekday - 1) % 7
     return (weekday in window.weekdays and minute >= window.start_minute) or (
