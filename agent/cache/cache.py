@@ -1,0 +1,324 @@
+"""The fleet's policy on this device: the generation in force, token look-ups, and updates that keep the good one.
+
+Signatures are judged in sync/documents.py and documents in documents.py; what is written how is in generations.py.
+When to update, and what is recorded of it, is the runtime's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sqlite3
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from agent.cache.contents import Contents, KeyUse, ServiceKey
+from agent.cache.generations import Generation, GenerationDamaged, Generations, Loaded
+from agent.cache.parts import PartLost, PartStore
+from agent.cache.tokens import TokensUnreadable, TokenTable
+from agent.core.credentials import key_check
+from agent.core.instants import ClockQuality, Instant
+from agent.core.policy import Policy, Token
+from sync.carriers import Carrier
+from sync.trust_store import Remembered, Trust, TrustStore, TrustStoreBusy, TrustStoreDamaged, TrustStoreError
+
+if TYPE_CHECKING:  # tuf and pydantic are loaded by the first update, not by the start
+    from sync.documents import Verified
+
+__all__ = ["Activated", "Active", "PolicyCache", "Refused", "TokensUnreadable", "TrustStoreBusy", "Unchanged", "Update"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Active:
+    """The bundle in force."""
+
+    policy: Policy
+    tokens: TokenTable
+    token_count: int
+    service_keys: tuple[ServiceKey, ...]
+
+    @property
+    def keys(self) -> Mapping[str, str]:
+        """Who may acknowledge records: kid to public JWK."""
+        return self.keys_for(KeyUse.ACKNOWLEDGEMENT)
+
+    def keys_for(self, use: KeyUse) -> Mapping[str, str]:
+        return {key.kid: key.jwk for key in self.service_keys if key.use is use}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Activated:
+    """Another bundle is in force from now on, durably. `previous_revision` is None when there was none."""
+
+    policy: Policy
+    tokens: int
+    previous_revision: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unchanged:
+    """The bundle in force was confirmed; the policy is the same but for its newer `confirmed`."""
+
+    policy: Policy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """The good one stays in force. `error` is a stable name, `transient` says that waiting can help."""
+
+    error: str
+    detail: str
+    transient: bool = False
+
+
+Update = Activated | Unchanged | Refused
+
+
+class PolicyCache:
+    """Open for as long as the agent runs; raises TrustStoreBusy when another process has this folder.
+
+    Anything else that is wrong with the folder is told in `findings` and never stops the start: what can still be
+    trusted is in force, and nobody charges when nothing can.
+    """
+
+    def __init__(self, folder: Path, *, fleet: str, root: bytes, key: bytes, now: Instant) -> None:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.findings: list[str] = []
+        self._fleet = fleet
+        self._root = root
+        self._key_check = key_check(key)
+        self._parts = PartStore(folder / "parts")
+        self._generations = Generations(folder / "generations", self._parts)
+        self._store = self._open_store(folder / "trust.sqlite")
+        self._remembered: Remembered | None = None
+        self._loaded: Loaded | None = None
+        self._active: Active | None = None
+        self._is_suspect = False
+        self._is_updating = False
+        self._start(now)
+
+    @property
+    def active(self) -> Active | None:
+        return self._active
+
+    def lookup(self, reference: str) -> Token | None:
+        """None when the fleet has no such token; raises TokensUnreadable when that cannot be said."""
+        if self._active is None:
+            return None
+        if self._loaded is not None and self._loaded.generation.contents.key_check != self._key_check:
+            raise TokensUnreadable("the token reference key of this device is not the one of the bundle")
+        try:
+            return self._active.tokens.get(reference)
+        except TokensUnreadable:
+            self._is_suspect = True  # the next update builds the table anew, also from an unchanged bundle
+            raise
+
+    async def update(self, carrier: Carrier, now: Instant) -> Update:
+        """Fetch, judge, build beside the old one, switch. One at a time; whatever happens, the good one stays."""
+        if self._is_updating:
+            raise RuntimeError("an update is under way")
+        self._is_updating = True
+        try:
+            return await self._update(carrier, now)
+        except (OSError, sqlite3.Error, TrustStoreError, GenerationDamaged) as error:
+            return Refused(error="StorageUnusable", detail=f"{type(error).__name__}: {error}", transient=True)
+        except PartLost as error:
+            return Refused(error="PartLost", detail=str(error), transient=True)
+        finally:
+            self._is_updating = False
+
+    def close(self) -> None:
+        if self._active is not None:
+            self._active.tokens.close()
+        if self._store is not None:
+            self._store.close()
+
+    async def _update(self, carrier: Carrier, now: Instant) -> Update:
+        from agent.cache.documents import DocumentUnfit
+        from sync.documents import Documents, Moment, Rejected
+
+        if self._store is None:
+            return Refused(error="StorageUnusable", detail="; ".join(self.findings), transient=True)
+        moment = Moment(
+            latest=now.latest,
+            clock_proven=now.quality is ClockQuality.SYNCHRONISED,
+            boot=now.boot,
+            monotonic_ms=now.monotonic_ms,
+        )
+        documents = Documents(fleet=self._fleet, root=self._root)
+        verified = await documents.verify(carrier, remembered=self._remembered, now=moment, parts=self._parts)
+        if isinstance(verified, Rejected):
+            return Refused(error=verified.error, detail=verified.detail, transient=verified.transient)
+
+        if self._loaded is not None and self._holds(self._loaded, verified):
+            return Unchanged(policy=(await self._confirm(self._loaded, self._store, verified.trust)).policy)
+        try:
+            name = await asyncio.to_thread(self._build, verified)
+        except DocumentUnfit as error:
+            return Refused(error=error.code, detail=str(error))
+        return await self._switch(name, self._store, verified.trust)
+
+    def _holds(self, loaded: Loaded, verified: Verified) -> bool:
+        return not self._is_suspect and loaded.generation.parts == _hashes(verified)
+
+    async def _confirm(self, loaded: Loaded, store: TrustStore, trust: Trust) -> Active:
+        remembered = Remembered(trust=trust, bundle=loaded.name)
+        if remembered != self._remembered:
+            await asyncio.to_thread(store.remember, trust, bundle=loaded.name)
+        self._remembered = remembered
+        self._active = _activate(loaded, trust)
+        return self._active
+
+    def _build(self, verified: Verified) -> str:
+        """In a thread: parse, cross-check and write the new generation. Raises DocumentUnfit."""
+        from agent.cache.documents import DocumentUnfit, read_contents, read_shard, shard_prefix
+
+        parts = _hashes(verified)
+        documents = {name: sha256 for name, sha256 in parts.items() if "/" not in name}
+        contents = read_contents({name: self._parts.read(sha256) for name, sha256 in documents.items()})
+        if contents.fleet != self._fleet:
+            raise DocumentUnfit("policy.json", f"is for fleet {contents.fleet!r}", code="WrongFleet")
+        if contents.key_check != self._key_check:
+            raise DocumentUnfit(
+                "policy.json",
+                f"its tokens are made with reference key {contents.key_check}, this device has {self._key_check}: "
+                "give the device the fleet's token key",
+                code="TokenKeyMismatch",
+            )
+
+        def tokens() -> Iterator[Token]:
+            for name in sorted(parts):
+                if name.startswith("tokens/"):
+                    if shard_prefix(name) is None:
+                        raise DocumentUnfit(name, "is no token shard; they are tokens/00.json to tokens/ff.json")
+                    yield from read_shard(name, self._parts.read(parts[name]), contents)
+
+        return self._generations.build(Generation(contents=contents, parts=parts, trust=verified.trust), tokens())
+
+    async def _switch(self, name: str, store: TrustStore, trust: Trust) -> Activated:
+        """The one moment: floors and generation in one transaction; before it the old one is in force, then the new."""
+        loaded = await asyncio.to_thread(self._generations.load, name)
+        try:
+            await asyncio.to_thread(store.remember, trust, bundle=name)
+        except TrustStoreError:
+            loaded.tokens.close()
+            raise
+        before, previous = self._active, self._loaded.name if self._loaded is not None else None
+        self._remembered = Remembered(trust=trust, bundle=name)
+        self._loaded = loaded
+        self._active = _activate(loaded, trust)
+        self._is_suspect = False
+        self.findings.clear()
+        if before is not None:
+            before.tokens.close()
+        with contextlib.suppress(OSError):  # what stays is removed after the next update
+            await asyncio.to_thread(self._generations.prune, {name, previous or name})
+        return Activated(
+            policy=self._active.policy,
+            tokens=loaded.token_count,
+            previous_revision=before.policy.revision if before is not None else None,
+        )
+
+    def _open_store(self, path: Path) -> TrustStore | None:
+        try:
+            return TrustStore(path)
+        except TrustStoreDamaged as error:
+            self.findings.append(f"{error}; set aside, its floors are taken from the stored generations")
+            _set_aside(path)
+        except TrustStoreBusy:
+            raise
+        except TrustStoreError as error:
+            self.findings.append(f"{error}; the cached policy is used, and not updated")
+            return None
+        try:
+            return TrustStore(path)
+        except TrustStoreError as error:
+            self.findings.append(f"{error}; the cached policy is used, and not updated")
+            return None
+
+    def _start(self, now: Instant) -> None:
+        try:
+            self._remembered = self._store.read() if self._store is not None else None
+        except TrustStoreError as error:
+            self.findings.append(str(error))
+        wanted = self._remembered.bundle if self._remembered is not None else None
+        names = self._generations.names()
+        if wanted is not None:
+            names = [wanted, *(name for name in names if name != wanted)]
+        for name in names:
+            loaded = self._load(name)
+            if loaded is None:
+                continue
+            if self._remembered is None:
+                self._recover(loaded)
+            trust = loaded.generation.trust
+            if self._remembered is not None and self._remembered.bundle == name:
+                trust = self._remembered.trust
+            elif wanted is not None:
+                self.findings.append(f"generation {name} is in force instead, until the next update")
+            self._loaded = loaded
+            self._active = _activate(loaded, _seen_at_least_since(trust, now))
+            if loaded.generation.contents.key_check != self._key_check:
+                self.findings.append("the token reference key of this device is not the one of the bundle")
+            return
+
+    def _load(self, name: str) -> Loaded | None:
+        try:
+            loaded = self._generations.load(name)
+        except GenerationDamaged as error:
+            self.findings.append(str(error))
+            return None
+        if loaded.generation.contents.fleet != self._fleet:
+            self.findings.append(f"generation {name} is of fleet {loaded.generation.contents.fleet!r}: not used")
+            loaded.tokens.close()
+            return None
+        return loaded
+
+    def _recover(self, loaded: Loaded) -> None:
+        """The trust store was lost: the newest generation's copy of its floors takes its place."""
+        self._remembered = Remembered(trust=loaded.generation.trust, bundle=loaded.name)
+        try:
+            if self._store is not None:
+                self._store.remember(self._remembered.trust, bundle=loaded.name)
+        except TrustStoreError as error:
+            self.findings.append(str(error))
+
+
+def _activate(loaded: Loaded, trust: Trust) -> Active:
+    contents: Contents = loaded.generation.contents
+    confirmed: datetime = trust.issued
+    policy = Policy(
+        fleet=contents.fleet,
+        revision=contents.revision,
+        fingerprint=loaded.generation.fingerprint,
+        confirmed=confirmed,
+        confirmed_boot=trust.received_boot,
+        confirmed_ms=trust.received_ms,
+        stale_after=contents.stale_after,
+        expired_after=contents.expired_after,
+        groups=contents.groups,
+        drivers=contents.drivers,
+        vehicles=contents.vehicles,
+    )
+    return Active(policy=policy, tokens=loaded.tokens, token_count=loaded.token_count, service_keys=contents.keys)
+
+
+def _seen_at_least_since(trust: Trust, now: Instant) -> Trust:
+    """Received in an earlier boot: its age grows at least from this start on, even if the wall clock stands still."""
+    if trust.received_boot == now.boot:
+        return trust
+    return replace(trust, received_boot=now.boot, received_ms=now.monotonic_ms)
+
+
+def _hashes(verified: Verified) -> dict[str, str]:
+    return {name: part.sha256 for name, part in verified.targets.items()}
+
+
+def _set_aside(path: Path) -> None:
+    for suffix in ("", "-wal", "-journal"):
+        with contextlib.suppress(FileNotFoundError):
+            os.replace(f"{path}{suffix}", f"{path}.damaged{suffix}")

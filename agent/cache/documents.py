@@ -1,0 +1,326 @@
+"""The fleet's documents as JSON becomes values here, and nowhere else: strict in type, and unknown fields are refused.
+
+Strict although peers deserve patience: a rule that an older device silently skipped would be a rule that allows. So
+the schema has a number, and a bundle for newer devices is refused whole while the good one stays in force.
+Signatures were judged before (sync/documents.py); what the fleet wants is judged in agent/core.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Literal, TypeVar
+from zoneinfo import ZoneInfo
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from agent.cache.contents import Contents, KeyUse, ServiceKey
+from agent.core.policy import (
+    MAX_GROUP_DEPTH,
+    Driver,
+    Group,
+    Schedule,
+    Token,
+    TokenStatus,
+    Vehicle,
+    Window,
+    normalise_country,
+    normalise_network,
+)
+from sync.signing import SigningError, thumbprint
+
+SCHEMA = 1
+POLICY = "policy.json"
+PEOPLE = "people.json"
+VEHICLES = "vehicles.json"
+KEYS = "keys.json"
+REQUIRED = (POLICY, PEOPLE, VEHICLES, KEYS)
+MAX_GROUPS = 10_000
+MAX_PEOPLE = 1_000_000
+_SHARD = re.compile(r"tokens/([0-9a-f]{2})\.json")
+_CLOCK = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])")
+_DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+
+
+class DocumentUnfit(Exception):
+    """A document, signed or not, does not say what it must. `code` is a stable name for records and tests."""
+
+    def __init__(self, document: str, detail: str, *, code: str = "DocumentUnfit") -> None:
+        super().__init__(f"{document}: {detail}")
+        self.document = document
+        self.detail = detail
+        self.code = code
+
+
+def read_contents(bodies: Mapping[str, bytes]) -> Contents:
+    """The four documents by their target names, each fit and all fitting together."""
+    for name in REQUIRED:
+        if name not in bodies:
+            raise DocumentUnfit(name, "is not in the bundle")
+    policy = _parse(POLICY, _Policy, bodies[POLICY])
+    people = _parse(PEOPLE, _People, bodies[PEOPLE])
+    vehicles = _parse(VEHICLES, _Vehicles, bodies[VEHICLES])
+    keys = _parse(KEYS, _Keys, bodies[KEYS])
+    if policy.expired_after_hours < policy.stale_after_hours:
+        raise DocumentUnfit(POLICY, "expired_after_hours is less than stale_after_hours")
+    return Contents(
+        fleet=policy.fleet,
+        revision=policy.revision,
+        key_check=policy.key_check,
+        stale_after=timedelta(hours=policy.stale_after_hours),
+        expired_after=timedelta(hours=policy.expired_after_hours),
+        groups=_groups(policy.groups),
+        drivers=_unique(PEOPLE, [Driver(**each.model_dump()) for each in people.drivers]),
+        vehicles=_unique(VEHICLES, [Vehicle(**each.model_dump()) for each in vehicles.vehicles]),
+        keys=tuple(_service_key(each) for each in keys.keys_),
+    )
+
+
+def read_shard(name: str, body: bytes, contents: Contents) -> list[Token]:
+    """The tokens of one shard, sorted by reference; every one of this shard, once, and of people that exist."""
+    prefix = shard_prefix(name)
+    if prefix is None:
+        raise DocumentUnfit(name, "is no token shard; they are tokens/00.json to tokens/ff.json")
+    tokens: dict[str, Token] = {}
+    for index, entry in enumerate(_parse(name, _Shard, body).tokens):
+        where = f"tokens.{index}"
+        if not entry.reference.startswith(prefix):
+            raise DocumentUnfit(name, f"{where}: reference {entry.reference[:8]}... belongs into another shard")
+        if entry.reference in tokens:
+            raise DocumentUnfit(name, f"{where}: reference {entry.reference[:8]}... is here twice")
+        for field, known in (
+            ("group", contents.groups),
+            ("driver", contents.drivers),
+            ("vehicle", contents.vehicles),
+        ):
+            value = getattr(entry, field)
+            if value is not None and value not in known:
+                raise DocumentUnfit(name, f"{where}: {field} {value!r} is not in the bundle")
+        tokens[entry.reference] = Token(**{field: getattr(entry, field) for field in _TOKEN_FIELDS})
+    return [tokens[reference] for reference in sorted(tokens)]
+
+
+def shard_name(reference: str) -> str:
+    return f"tokens/{reference[:2]}.json"
+
+
+def shard_prefix(name: str) -> str | None:
+    """The first byte of the references in this shard, as hex; None when the name is no shard's."""
+    match = _SHARD.fullmatch(name)
+    return match.group(1) if match else None
+
+
+def _parse(name: str, model: type[M], body: bytes) -> M:
+    try:
+        return model.model_validate_json(body, strict=True)
+    except ValidationError as error:
+        raise DocumentUnfit(name, explain(error)) from None  # pydantic's own text would repeat the input
+
+
+def explain(error: ValidationError) -> str:
+    """The first problem, as place and reason, without the value: it may be secret or very long."""
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    place = ".".join(str(each) for each in first["loc"]) or "document"
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    return f"{place}: {first['msg']}{more}"
+
+
+def _groups(documents: Mapping[str, _Group]) -> dict[str, Group]:
+    groups = {name: _group(name, group) for name, group in documents.items()}
+    for name in groups:
+        _check_ancestors(name, groups)
+    return groups
+
+
+def _group(name: str, group: _Group) -> Group:
+    return Group(
+        id=name,
+        parent=group.parent,
+        networks=None if group.networks is None else frozenset(normalise_network(each) for each in group.networks),
+        countries=None if group.countries is None else frozenset(normalise_country(each) for each in group.countries),
+        schedule=None if group.schedule is None else _schedule(name, group.schedule),
+        max_sessions_per_token=group.max_sessions_per_token,
+        max_sessions_per_vehicle=group.max_sessions_per_vehicle,
+        max_energy_wh=group.max_energy_wh,
+    )
+
+
+def _check_ancestors(name: str, groups: Mapping[str, Group]) -> None:
+    above: str | None = name
+    for _ in range(MAX_GROUP_DEPTH):
+        parent = groups[above].parent if above is not None else None
+        if parent is None:
+            return
+        if parent not in groups:
+            raise DocumentUnfit(POLICY, f"groups.{above}: parent {parent!r} is not in the policy")
+        above = parent
+    raise DocumentUnfit(POLICY, f"groups.{name}: its parents form a circle or are more than {MAX_GROUP_DEPTH} levels")
+
+
+def _schedule(group: str, schedule: _Schedule) -> Schedule:
+    windows = []
+    for index, window in enumerate(schedule.windows):
+        start, end = _minute(window.start), _minute(window.end)
+        if start is None or end is None or start == end or start == 24 * 60:
+            raise DocumentUnfit(
+                POLICY,
+                f"groups.{group}.schedule.windows.{index}: {window.start!r} to {window.end!r} is no window; "
+                "write 00:00 to 23:59, the whole day as 00:00 to 24:00",
+            )
+        days = frozenset(_DAYS.index(day) for day in window.days)
+        windows.append(Window(weekdays=days, start_minute=start, end_minute=end))
+    return Schedule(zone=_zone(group, schedule.zone), windows=tuple(windows))
+
+
+def _zone(group: str, name: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(name)
+    except (ValueError, OSError, KeyError) as error:  # ZoneInfoNotFoundError is a KeyError
+        raise DocumentUnfit(POLICY, f"groups.{group}.schedule.zone: {name!r} is no IANA time zone") from error
+
+
+def _minute(text: str) -> int | None:
+    if text == "24:00":
+        return 24 * 60
+    match = _CLOCK.fullmatch(text)
+    return int(match.group(1)) * 60 + int(match.group(2)) if match else None
+
+
+def _service_key(entry: _Key) -> ServiceKey:
+    text = json.dumps(entry.jwk, sort_keys=True)
+    if "d" in entry.jwk:
+        raise DocumentUnfit(KEYS, f"key {entry.kid!r} holds its private half: replace that key, it is public now")
+    try:
+        kid = thumbprint(text)
+    except SigningError as error:
+        raise DocumentUnfit(KEYS, f"key {entry.kid!r}: {error}") from error
+    if kid != entry.kid:
+        raise DocumentUnfit(KEYS, f"key {entry.kid!r} has the thumbprint {kid!r}; both must be the same")
+    return ServiceKey(kid=entry.kid, use=KeyUse(entry.use), jwk=text)
+
+
+def _unique(document: str, people: list[P]) -> dict[str, P]:
+    by_id = {each.id: each for each in people}
+    if len(by_id) != len(people):
+        twice = next(each.id for each in people if by_id[each.id] is not each)
+        raise DocumentUnfit(document, f"{twice!r} is here twice")
+    return by_id
+
+
+def _utc(value: Any) -> Any:
+    if not isinstance(value, str) or not value.endswith("Z"):
+        raise ValueError("must be a UTC time such as 2026-05-01T00:00:00Z")
+    try:
+        return datetime.fromisoformat(value).astimezone(UTC)
+    except ValueError:
+        raise ValueError("must be a UTC time such as 2026-05-01T00:00:00Z") from None
+
+
+Utc = Annotated[datetime, BeforeValidator(_utc)]
+Name = Annotated[str, Field(min_length=1, max_length=64)]
+Reference = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Country = Annotated[str, Field(pattern=r"^[A-Za-z]{2}$")]
+Network = Annotated[str, Field(min_length=2, max_length=36)]
+
+
+class _Document(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _Versioned(_Document):
+    # Named first, so that a document of a newer schema is refused for that and not for its first new field.
+    schema_: Annotated[int, Field(alias="schema")]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_schema(cls, value: Any) -> Any:
+        if isinstance(value, dict) and value.get("schema") not in (None, SCHEMA):
+            raise ValueError(f"its schema is {value['schema']!r}, this program knows {SCHEMA}: update roamkey")
+        return value
+
+
+class _Window(_Document):
+    days: Annotated[list[Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]], Field(min_length=1, max_length=7)]
+    start: str
+    end: str
+
+
+class _Schedule(_Document):
+    zone: Annotated[str, Field(max_length=64)]
+    windows: Annotated[list[_Window], Field(max_length=64)]
+
+
+class _Group(_Document):
+    parent: Name | None = None
+    networks: Annotated[list[Network], Field(max_length=10_000)] | None = None
+    countries: Annotated[list[Country], Field(max_length=300)] | None = None
+    schedule: _Schedule | None = None
+    max_sessions_per_token: Annotated[int, Field(ge=0, le=1_000)] | None = None
+    max_sessions_per_vehicle: Annotated[int, Field(ge=0, le=1_000)] | None = None
+    max_energy_wh: Annotated[int, Field(ge=0, le=10_000_000)] | None = None
+
+
+class _Policy(_Versioned):
+    fleet: Name
+    revision: Annotated[int, Field(ge=1, le=2**53)]
+    issued: Utc
+    stale_after_hours: Annotated[int, Field(ge=1, le=24 * 366)] = 24
+    expired_after_hours: Annotated[int, Field(ge=1, le=24 * 366)] = 168
+    key_check: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
+    groups: Annotated[dict[Name, _Group], Field(max_length=MAX_GROUPS)]
+
+
+class _Driver(_Document):
+    id: Name
+    language: Annotated[str, Field(pattern=r"^[a-z]{2}$")] = "en"
+    cost_centre: Name | None = None
+
+
+class _People(_Versioned):
+    drivers: Annotated[list[_Driver], Field(max_length=MAX_PEOPLE)]
+
+
+class _Vehicle(_Document):
+    id: Name
+    cost_centre: Name | None = None
+
+
+class _Vehicles(_Versioned):
+    vehicles: Annotated[list[_Vehicle], Field(max_length=MAX_PEOPLE)]
+
+
+class _Token(_Document):
+    reference: Reference
+    label: Name
+    group: Name
+    status: TokenStatus = TokenStatus.ACTIVE
+    not_before: Utc | None = None
+    until: Utc | None = None
+    # OCPP 1.5/1.6 limits a parent id to 20 characters.
+    parent: Annotated[str, Field(min_length=1, max_length=20)] | None = None
+    driver: Name | None = None
+    vehicle: Name | None = None
+    offline: bool = True
+
+
+_TOKEN_FIELDS = tuple(_Token.model_fields)
+
+
+class _Shard(_Versioned):
+    tokens: Annotated[list[_Token], Field(min_length=1)]
+
+
+class _Key(_Document):
+    kid: Name
+    use: Literal["ack", "grant", "answer"]
+    jwk: Annotated[dict[str, str], Field(max_length=16)]
+
+
+class _Keys(_Versioned):
+    keys_: Annotated[list[_Key], Field(alias="keys", max_length=64)]
+
+
+M = TypeVar("M", bound=BaseModel)
+P = TypeVar("P", Driver, Vehicle)
