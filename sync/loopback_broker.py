@@ -115,6 +115,7 @@ class LoopbackBroker:
         lines = [
             f"listener {self.port} 127.0.0.1",
             "allow_anonymous true",
+            "set_tcp_nodelay true",
             "persistence true",
             f"persistence_location {self.folder}/",
             # Started as root it would become another user, who may not write here.

@@ -136,7 +136,9 @@ class Uplink:
         *,
         describe: Callable[[], Mapping[str, object]] = dict,
     ) -> None:
-        self._settings = settings
+        # The same bound twice: batches without the backend's word, and packets without PUBACK.
+        in_flight = min(settings.link.in_flight, settings.window_batches)
+        self._settings = replace(settings, link=replace(settings.link, in_flight=in_flight))
         self._outbox = outbox
         self._keys = keys
         self._emit = emit

@@ -36,7 +36,8 @@ class StrictBroker:
     port: int = 0
     violations: int = 0
     connects: int = 0
-    most_in_flight: int = 0
+    # The most unacknowledged publishes at once, by client identifier.
+    most_in_flight: dict[str, int] = field(default_factory=dict)
     published: list[tuple[str, bytes]] = field(default_factory=list)
     retained: dict[str, bytes] = field(default_factory=dict)
     wills: list[tuple[str, bytes]] = field(default_factory=list)
@@ -68,7 +69,7 @@ class StrictBroker:
                 writer.write(self.junk)
                 await writer.drain()
             await peer.run()
-        except (asyncio.IncompleteReadError, OSError, struct.error, IndexError):
+        except (asyncio.IncompleteReadError, OSError, struct.error, IndexError, asyncio.CancelledError):
             pass
         finally:
             self._peers.remove(peer)
@@ -103,6 +104,7 @@ class _Peer:
         self.filters: list[str] = []
         self.will: tuple[str, bytes] | None = None
         self.version = 4
+        self.name = ""
         self._packet_id = 0
         self._unacknowledged: set[int] = set()
         self._publishes = 0
@@ -153,7 +155,8 @@ class _Peer:
                 self._write(CONNACK, 0, b"\x00\x01")
                 return False
             _, at = _properties(body, at)
-        _, at = _take_text(body, at)
+        name, at = _take_text(body, at)
+        self.name = name.decode()
         if flags & 0b100:
             if self.version == 5:
                 _, at = _properties(body, at)
@@ -194,7 +197,8 @@ class _Peer:
             return False
         if packet_id:
             self._unacknowledged.add(packet_id)
-            broker.most_in_flight = max(broker.most_in_flight, len(self._unacknowledged))
+            most = max(broker.most_in_flight.get(self.name, 0), len(self._unacknowledged))
+            broker.most_in_flight[self.name] = most
             if len(self._unacknowledged) > broker.receive_maximum:
                 broker.violations += 1
                 self._disconnect(0x93)
@@ -204,17 +208,19 @@ class _Peer:
         if reason is None or reason == 0x10:
             if first & 1:
                 broker.retained[topic] = payload
-            found = False
-            if reason is None and broker.hands_on(topic, payload):
-                for peer in broker._peers:
-                    if any(matches(name, topic) for name in peer.filters):
-                        found = True
-                        peer.deliver(topic, payload, content_type)
             if reason is None:
-                reason = 0 if found or not broker.hands_on(topic, payload) else 0x10
+                reason = self._hand_on(topic, payload, content_type)
         if packet_id and not broker.withhold_pubacks:
             asyncio.get_running_loop().call_later(broker.puback_delay_s, self._puback, packet_id, reason)
         return True
+
+    def _hand_on(self, topic: str, payload: bytes, content_type: bytes) -> int:
+        if not self.broker.hands_on(topic, payload):
+            return 0
+        peers = [peer for peer in self.broker._peers if any(matches(name, topic) for name in peer.filters)]
+        for peer in peers:
+            peer.deliver(topic, payload, content_type)
+        return 0 if peers else 0x10
 
     def _puback(self, packet_id: int, reason: int) -> None:
         self._unacknowledged.discard(packet_id)

@@ -35,6 +35,9 @@ from tests.uplink.closed_loop import (
 from tests.uplink.fault_proxy import fault_proxy
 from tests.uplink.strict_broker import strict_broker
 
+# Real brokers, kills and cuts: the whole file is left out of the fast tests.
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("protocol", list(Protocol))
 def test_a_backlog_arrives_complete_and_once(fleet: Fleet, protocol: Protocol) -> None:
@@ -74,7 +77,6 @@ def test_a_new_record_leaves_at_once_when_connected(fleet: Fleet) -> None:
     assert asyncio.run(story()) < 0.2
 
 
-@pytest.mark.slow
 def test_a_link_cut_every_few_hundred_bytes_loses_nothing_and_repeats_little(fleet: Fleet) -> None:
     chance = random.Random(17)
 
@@ -95,7 +97,6 @@ def test_a_link_cut_every_few_hundred_bytes_loses_nothing_and_repeats_little(fle
     assert audit.duplicates_on_wire <= 200
 
 
-@pytest.mark.slow
 def test_a_broker_that_is_killed_and_loses_its_store_costs_nothing(fleet: Fleet) -> None:
     async def story() -> None:
         fleet.outbox.seal_many(2000)
@@ -116,7 +117,6 @@ def test_a_broker_that_is_killed_and_loses_its_store_costs_nothing(fleet: Fleet)
     fleet.assert_complete(2000)
 
 
-@pytest.mark.slow
 def test_a_receiver_that_dies_between_commit_and_answer_stores_nothing_twice(fleet: Fleet) -> None:
     async def story() -> None:
         fleet.outbox.seal_many(300)
@@ -312,32 +312,36 @@ def test_the_policy_is_fetched_from_retained_topics_and_its_change_is_told(fleet
 def test_the_status_says_online_and_offline(fleet: Fleet) -> None:
     async def story() -> list[bool]:
         said = []
-        async with mosquitto(fleet.folder) as broker:
-            async with open_link(link_settings(broker.port, "watcher")) as watcher:
-                await watcher.subscribe([FleetTopics(fleet=FLEET).status])
-                async with fleet.device(broker.port):
-                    said.append(json.loads((await watcher.receive()).payload))
+        async with (
+            mosquitto(fleet.folder) as broker,
+            open_link(link_settings(broker.port, "watcher")) as watcher,
+        ):
+            await watcher.subscribe([FleetTopics(fleet=FLEET).status])
+            async with fleet.device(broker.port):
                 said.append(json.loads((await watcher.receive()).payload))
+            said.append(json.loads((await watcher.receive()).payload))
         assert said[0]["nonce"] == said[1]["nonce"]
         return [status["online"] for status in said]
 
     assert asyncio.run(story()) == [True, False]
 
 
-@pytest.mark.slow
 def test_delivery_works_over_the_embedded_broker_of_the_demo(fleet: Fleet) -> None:
     home = fleet.folder / "broker"
     home.mkdir()
 
     async def story() -> None:
         fleet.outbox.seal_many(500)
-        async with loopback_broker(home, engine=Engine.AMQTT) as broker:
-            async with fleet.receiver(broker.port), fleet.device(broker.port):
-                await fleet.until_delivered()
-                await broker.kill()
-                fleet.outbox.seal_many(100)
-                await broker.start()
-                await fleet.until_delivered()
+        async with (
+            loopback_broker(home, engine=Engine.AMQTT) as broker,
+            fleet.receiver(broker.port),
+            fleet.device(broker.port),
+        ):
+            await fleet.until_delivered()
+            await broker.kill()
+            fleet.outbox.seal_many(100)
+            await broker.start()
+            await fleet.until_delivered()
 
     asyncio.run(story())
     fleet.assert_complete(600)
