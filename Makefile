@@ -4,6 +4,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
+# mosquitto lies in /usr/sbin, which is not on every user's path.
+export PATH := $(PATH):/usr/sbin
+
 # What the tests need besides Python packages. Each is "Debian package:a program it brings".
 DEBIAN_NEEDS := mosquitto:mosquitto mosquitto-clients:mosquitto_sub systemd:systemd-analyze
 
