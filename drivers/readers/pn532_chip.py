@@ -46,8 +46,9 @@ class Pn532Chip:
         self.baud = POWER_UP_BAUD
         self.asleep = True
         self._next_baud: int | None = None
-        self._faults: list[Fault] = []
+        self._faults: list[tuple[Fault, int | None]] = []
         self._for_ever: Fault | None = None
+        self._answering = 0
         self._frames = Pn532Frames()
         self._lost_to_waking = 0
         self._field_on = False
@@ -55,12 +56,12 @@ class Pn532Chip:
         self._registers = {FIFO_DATA: SENS_REQ, RX_MODE: RX_CRC_ENABLED}
         self._last_answer = b""
 
-    def disturb(self, fault: Fault, *, times: int | None = 1) -> None:
-        """The next answers arrive so; None: all, until calm()."""
+    def disturb(self, fault: Fault, *, times: int | None = 1, command: int | None = None) -> None:
+        """The next answers (to this command) arrive so; times None: all, until calm()."""
         if times is None:
             self._for_ever = fault
         else:
-            self._faults += [fault] * times
+            self._faults += [(fault, command)] * times
 
     def calm(self) -> None:
         self._faults.clear()
@@ -114,6 +115,7 @@ class Pn532Chip:
 
     def _obey(self, command: int, parameters: bytes) -> bytes:
         self.commands.append(command)
+        self._answering = command
         self._next_baud = None
         result = self._result(command, parameters)
         if result is None:
@@ -189,9 +191,16 @@ class Pn532Chip:
         checked_by_chip = self._registers[RX_MODE] & RX_CRC_ENABLED
         return bytes([OK]) + answer + (b"" if checked_by_chip else crc_a(answer))
 
+    def _due_fault(self) -> Fault | None:
+        for entry in self._faults:
+            fault, command = entry
+            if command in (None, self._answering):
+                self._faults.remove(entry)
+                return fault
+        return self._for_ever
+
     def _disturbed(self, acknowledgement: bytes, answer: bytes) -> bytes:
-        fault = self._faults.pop(0) if self._faults else self._for_ever
-        match fault:
+        match self._due_fault():
             case None:
                 return acknowledgement + answer
             case Fault.CUT_AFTER_2:

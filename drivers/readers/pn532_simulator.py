@@ -41,9 +41,9 @@ class Pn532Simulator:
     def remove(self) -> None:
         self.present()
 
-    def disturb(self, fault: Fault, *, times: int | None = 1) -> None:
-        """The next answers arrive so; None: all, until calm()."""
-        self._terminal.ask(lambda: self._chip.disturb(fault, times=times))
+    def disturb(self, fault: Fault, *, times: int | None = 1, command: int | None = None) -> None:
+        """The next answers (to this command) arrive so; times None: all, until calm()."""
+        self._terminal.ask(lambda: self._chip.disturb(fault, times=times, command=command))
 
     def calm(self) -> None:
         self._terminal.ask(self._chip.calm)
