@@ -178,12 +178,19 @@ class Receiver:
     def _worth_asking(
         self, where: tuple[str, str], missing: tuple[tuple[int, int], ...]
     ) -> tuple[tuple[int, int], ...]:
+        """The gaps not asked for lately; while one is being filled, what is left of it is no new gap."""
         now = time.monotonic()
         asked, at = self._asked.get(where, ((), 0.0))
-        if not missing or (missing == asked and now - at < self._settings.resend_interval_s):
-            return ()
-        self._asked[where] = (missing, now)
-        return missing
+        if now - at >= self._settings.resend_interval_s:
+            asked, at = (), now
+        new = tuple(
+            (first, last) for first, last in missing if not any(low <= first and last <= high for low, high in asked)
+        )
+        if new:
+            self._asked[where] = (asked + new, at)
+        elif not missing:
+            self._asked.pop(where, None)
+        return new
 
     async def _send_answers(self, link: Link) -> None:
         """Ends with the link; what was not sent is told again after the device's next hello."""
