@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from agent.cache import CacheUnreadable
+from agent.cache.cache import TokensUnreadable
 from agent.core.credentials import RANDOM, Assurance, Credential, reference
 from agent.core.observations import Presented
 from agent.core.policy import Token
@@ -18,7 +18,7 @@ log = logging.getLogger("roamkey")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """`key` makes the references; `lookup` asks the token table of the active policy and may raise CacheUnreadable."""
+    """`key` makes the references; `lookup` asks the token table of the active policy and may raise TokensUnreadable."""
 
     key: bytes = field(repr=False)
     lookup: Callable[[str], Token | None]
@@ -32,6 +32,6 @@ class Identity:
         )
         try:
             return Presented(credential=credential, token=self.lookup(credential.reference))
-        except CacheUnreadable as error:
+        except TokensUnreadable as error:
             log.error("token table: %s", error)
             return Presented(credential=credential, token=None, lookup_failed=True)

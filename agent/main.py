@@ -6,12 +6,12 @@ import asyncio
 import logging
 import signal
 
-from agent.cache import CacheError
+from agent.cache.cache import TrustStoreBusy
 from agent.config import Config
 from agent.journal import AlreadyRunning, JournalError
 from agent.runtime import Runtime
 from agent.vault import VaultError
-from firmware_profiles import ProfileError
+from firmware_profiles.profile import ProfileError
 
 log = logging.getLogger("roamkey")
 
@@ -22,7 +22,10 @@ def serve(config: Config) -> int:
     """Until SIGTERM or SIGINT. A configuration that cannot work ends with 78, which systemd does not restart."""
     try:
         runtime = Runtime(config)
-    except (VaultError, ProfileError, CacheError, OSError) as error:
+    except TrustStoreBusy as error:
+        log.error("%s", error)
+        return UNAVAILABLE
+    except (VaultError, ProfileError, OSError) as error:
         log.error("%s", error)
         return CONFIG
     try:
@@ -34,8 +37,8 @@ def serve(config: Config) -> int:
         log.error("the journal cannot be used: %s", error)
         return IO_ERROR
     except ExceptionGroup as group:
-        for error in group.exceptions:
-            log.error("a part of the service died: %s", error, exc_info=error)
+        for death in group.exceptions:
+            log.error("a part of the service died: %s", death, exc_info=death)
         return SOFTWARE
     return OK
 

@@ -75,7 +75,7 @@ def description(version: str, bodies: dict[str, dict[str, Any]]) -> dict[str, An
         "info": {
             "title": "roamkey local API",
             "version": version,
-            "description": "HTTP on a Unix socket; access by the socket's file mode. Nothing listens on a network port.",
+            "description": "HTTP on a Unix socket; access by its file mode. Nothing listens on a network port.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "paths": paths,

@@ -9,15 +9,15 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable, Coroutine, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version
 from typing import Any
 
 from agent import views
-from agent.cache import PolicyCache
+from agent.cache.cache import PolicyCache
 from agent.clock import Clock, SystemClock
 from agent.config import Config
 from agent.core import observations
@@ -53,6 +53,8 @@ log = logging.getLogger("roamkey")
 
 VERSION = version("roamkey")
 
+GOODBYE_S = 2.0
+
 
 class UnknownDevice(Exception):
     """A reader or charger that is not in the configuration was named."""
@@ -74,6 +76,7 @@ class Runtime:
             fleet=config.device.fleet,
             root=config.root_file.read_bytes(),
             key=self.vault.token_key,
+            now=self.clock.now(),
         )
         self.identity = Identity(key=self.vault.token_key, lookup=self.cache.lookup)
         self.readers: dict[str, Reader] = {
@@ -121,11 +124,20 @@ class Runtime:
                 await stop.wait()
                 self.service.stop()
                 await work
+                await self._last_words()
                 self.listeners.dismiss()
                 for part in parts:
                     part.cancel()
         finally:
             await self.store.close()
+            self.cache.close()
+
+    async def _last_words(self) -> None:
+        """While the backend listens, let it have what was sealed last; a stop waits for nobody longer than this."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(GOODBYE_S):
+                while self.service.board.link.state == "online" and await self.store.ask(backlog) > 0:
+                    await asyncio.sleep(0.05)
 
     def _parts(self) -> dict[str, Coroutine[object, object, None]]:
         parts: dict[str, Coroutine[object, object, None]] = {}
@@ -142,7 +154,9 @@ class Runtime:
     async def _open(self) -> None:
         """Everything that a decision needs, and nothing else: the network comes later."""
         source = f"/fleets/{self.config.device.fleet}/devices/{self.config.device.name}"
-        active = self.cache.open(self.clock.now())
+        active = self.cache.active
+        for finding in self.cache.findings:
+            log.warning("policy cache: %s", finding)
         if active is not None:
             self.clock.raise_floor(active.policy.confirmed)
         await self.store.open(
@@ -150,7 +164,7 @@ class Runtime:
         )
         if active is not None:
             await self.service.handle(
-                observations.PolicyActivated(policy=active.policy, tokens=active.tokens, announce=False)
+                observations.PolicyActivated(policy=active.policy, tokens=active.token_count, announce=False)
             )
         sessions = await self.store.ask(open_sessions)
         await self.service.handle(observations.Woken(version=VERSION, sessions=sessions))
@@ -259,10 +273,15 @@ class Runtime:
                 reconnect=Backoff(base_s=settings.backoff_base_s, cap_s=settings.backoff_cap_s),
             ),
             self.store,
-            self.cache.service_keys,
+            self._service_keys,
             self._on_uplink,
             describe=self._describe,
         )
+
+    def _service_keys(self) -> Mapping[str, str]:
+        """Who may acknowledge records: the keys that the active bundle names. Without a bundle nobody may."""
+        active = self.cache.active
+        return active.keys if active is not None else {}
 
     def _describe(self) -> dict[str, object]:
         """What the retained status topic says of this device; no tokens, no places."""
@@ -305,6 +324,11 @@ def setup_of(config: Config) -> Setup:
             meter_record_every_ms=int(sessions.meter_record_every_s * 1000),
         ),
     )
+
+
+def backlog(journal: Journal) -> int:
+    head = journal.head()
+    return head.last - head.acknowledged
 
 
 def open_sessions(journal: Journal) -> tuple[Session, ...]:

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
-from agent.cache import Activated, PolicyCache, Refused, Unchanged
+from agent.cache.cache import Activated, PolicyCache, Refused, Unchanged
 from agent.clock import Clock
 from agent.core import observations
 from agent.core.facts import PolicyRejected
@@ -62,11 +62,11 @@ class PolicyUpdates:
                 self._last_refusal = None
                 self._clock.raise_floor(result.policy.confirmed)
                 self._tell(observations.PolicyActivated(policy=result.policy, tokens=result.tokens, announce=True))
-            case Unchanged(policy=policy) if policy is not None:
-                self._clock.raise_floor(policy.confirmed)
-                self._tell(observations.PolicyActivated(policy=policy, tokens=0, announce=False))
             case Unchanged():
-                pass
+                self._clock.raise_floor(result.policy.confirmed)
+                self._tell(observations.PolicyActivated(policy=result.policy, tokens=0, announce=False))
+            case Refused() if result.transient:
+                log.info("no policy from the %s now: %s", name, result.detail)
             case Refused():
                 self._refused(name, result)
 

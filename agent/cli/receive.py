@@ -1,0 +1,117 @@
+"""`roamkey receive`: the reference backend receiver. Stores every record once, acknowledges what is durable."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+from collections.abc import Coroutine
+from pathlib import Path
+
+from agent.cli import output
+
+HELP = "run the reference backend receiver"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--broker", required=True, metavar="HOST:PORT", help="the MQTT broker")
+    parser.add_argument("--db", type=Path, required=True, metavar="FILE", help="the SQLite database to store into")
+    parser.add_argument("--fleet", required=True, help="the fleet whose devices are received")
+    parser.add_argument("--key", type=Path, required=True, metavar="PEM", help="the service key that acknowledges")
+    parser.add_argument("--name", default="receiver-1", help="client id; each receiver needs its own")
+    parser.add_argument("--plain", action="store_true", help="no TLS: only for a broker on this machine")
+    parser.add_argument("--cafile", type=Path, help="authority of the broker's certificate")
+    parser.add_argument("--certfile", type=Path, help="this receiver's certificate")
+    parser.add_argument("--keyfile", type=Path, help="its key")
+    parser.add_argument("--audit", action="store_true", help="judge what is in the database, and exit")
+    parser.add_argument("--json", action="store_true", help="print JSON for programs")
+
+
+def main(arguments: argparse.Namespace) -> int:
+    if arguments.audit:
+        return audit(arguments)
+    host, _, port = arguments.broker.rpartition(":")
+    if not host or not port.isdigit():
+        output.complain(f"--broker {arguments.broker!r}: give HOST:PORT, such as localhost:8883")
+        return output.USAGE
+    if not arguments.plain and None in (arguments.cafile, arguments.certfile, arguments.keyfile):
+        output.complain("TLS needs --cafile, --certfile and --keyfile; --plain is for a broker on this machine")
+        return output.USAGE
+    if not arguments.key.is_file():
+        output.complain(f"--key {arguments.key}: no such file; `roamkey fleet init` makes service keys")
+        return output.NO_INPUT
+    return receive(arguments, host, int(port))
+
+
+def receive(arguments: argparse.Namespace, host: str, port: int) -> int:
+    from agent.logs import set_up_logging
+    from sync.backend.receiver import Receiver, ReceiverSettings
+    from sync.link import LinkSettings, Tls
+
+    set_up_logging("info")
+    tls = None
+    if not arguments.plain:
+        tls = Tls(cafile=arguments.cafile, certfile=arguments.certfile, keyfile=arguments.keyfile)
+    settings = ReceiverSettings(
+        link=LinkSettings(host=host, port=port, client_id=arguments.name, tls=tls),
+        fleet=arguments.fleet,
+        database=arguments.db,
+        signing_key=arguments.key,
+    )
+    asyncio.run(until_told(Receiver(settings).run()))
+    return output.OK
+
+
+async def until_told(work: Coroutine[object, object, None]) -> None:
+    task = asyncio.ensure_future(work)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    try:
+        await task
+    except asyncio.CancelledError:
+        return
+
+
+def audit(arguments: argparse.Namespace) -> int:
+    """Counts and verdicts from the rows themselves: gaps, forks, chain, what came twice and was stored once."""
+    from contextlib import closing
+    from dataclasses import asdict
+
+    from sync.backend.store import Store
+
+    if not arguments.db.is_file():
+        output.complain(f"--db {arguments.db}: no such file")
+        return output.NO_INPUT
+    with closing(Store(arguments.db)) as store:
+        found = store.audit()
+    sound = all(each.chain_ok and not each.gaps and not each.forks for each in found)
+    if arguments.json:
+        output.print_json([asdict(each) for each in found])
+    else:
+        columns = (
+            "device",
+            "journal",
+            "stored",
+            "through",
+            "gaps",
+            "forks",
+            "chain",
+            "twice on the wire",
+            "quarantined",
+        )
+        rows = [
+            (
+                each.device,
+                each.journal,
+                each.stored,
+                each.through,
+                len(each.gaps),
+                each.forks,
+                "whole" if each.chain_ok else "BROKEN",
+                each.duplicates_on_wire,
+                len(each.quarantined),
+            )
+            for each in found
+        ]
+        output.table(str(arguments.db), columns, rows)
+    return output.OK if sound else output.FAILURE

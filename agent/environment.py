@@ -1,0 +1,156 @@
+"""Asks the machine whether a configuration can work here: files, devices, broker, clock. Starts and changes nothing."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import socket
+import ssl
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+from agent.clock import SystemClock
+from agent.config import Config
+from agent.core.instants import ClockQuality
+from firmware_profiles import load as load_profile
+from firmware_profiles.profile import ProfileError
+
+PACKAGES = ("agent", "drivers", "sync", "firmware_profiles")
+CONNECT_TIMEOUT_S = 5.0
+ROOM_NEEDED_BYTES = 16 * 1024 * 1024
+
+
+class Verdict(StrEnum):
+    """BAD: the service would not work. WORSE: it would, but somebody should know."""
+
+    GOOD = "ok"
+    WORSE = "warning"
+    BAD = "error"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    what: str
+    verdict: Verdict
+    detail: str
+
+
+def examine(config: Config) -> Iterator[Finding]:
+    """Every finding, good ones too."""
+    yield from packages()
+    yield folder("state folder", config.state_folder)
+    yield folder("socket folder", config.socket.parent)
+    yield readable("TUF root", config.root_file)
+    yield readable("token key", config.token_key_file)
+    for reader in config.reader:
+        yield from device(f"reader {reader.name}", reader.profile, reader.port)
+    for charger in config.charger:
+        if charger.profile != "api":
+            yield from device(f"charger {charger.name}", charger.profile, charger.port)
+    yield clock(config)
+    yield broker(config)
+
+
+def packages() -> Iterator[Finding]:
+    """Our package names are generic: another distribution that owns one of them has overwritten our files."""
+    owners = packages_distributions()
+    for name in PACKAGES:
+        others = sorted(set(owners.get(name, [])) - {"roamkey"})
+        module = importlib.import_module(name)
+        if others:
+            detail = f"also installed by {', '.join(others)}: give roamkey an environment of its own and reinstall it"
+            yield Finding(what=f"package {name}", verdict=Verdict.BAD, detail=detail)
+        elif module.__file__ is None:
+            detail = "its files are gone: reinstall roamkey with --force-reinstall"
+            yield Finding(what=f"package {name}", verdict=Verdict.BAD, detail=detail)
+
+
+def folder(what: str, path: Path) -> Finding:
+    existing = next(each for each in (path, *path.parents) if each.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        return Finding(what=what, verdict=Verdict.BAD, detail=f"{existing} is not a folder that we may write to")
+    space = os.statvfs(existing)
+    room = space.f_bavail * space.f_frsize
+    if room < ROOM_NEEDED_BYTES:
+        return Finding(what=what, verdict=Verdict.WORSE, detail=f"{path}: only {room // 1024} KiB free")
+    made = "" if path.exists() else ", will be made"
+    return Finding(what=what, verdict=Verdict.GOOD, detail=f"{path}{made}")
+
+
+def readable(what: str, path: Path) -> Finding:
+    if not path.is_file():
+        hint = "`roamkey fleet device-files` writes what a device needs"
+        return Finding(what=what, verdict=Verdict.BAD, detail=f"{path} is missing; {hint}")
+    if not os.access(path, os.R_OK):
+        return Finding(what=what, verdict=Verdict.BAD, detail=f"{path} may not be read by this user")
+    if what == "token key" and path.stat().st_mode & (stat.S_IROTH | stat.S_IWOTH):
+        return Finding(what=what, verdict=Verdict.WORSE, detail=f"{path} is open to every user: chmod 0600")
+    return Finding(what=what, verdict=Verdict.GOOD, detail=str(path))
+
+
+def device(what: str, profile: str, port: str) -> Iterator[Finding]:
+    try:
+        load_profile(profile)
+    except ProfileError as error:
+        yield Finding(what=what, verdict=Verdict.BAD, detail=str(error))
+    if profile.endswith("/simulated"):
+        return
+    path = Path(port)
+    if not path.exists():
+        yield Finding(what=what, verdict=Verdict.WORSE, detail=f"{port} is not there: plugged in? it is waited for")
+    elif not stat.S_ISCHR(path.stat().st_mode):
+        yield Finding(what=what, verdict=Verdict.BAD, detail=f"{port} is not a character device")
+    elif not os.access(path, os.R_OK | os.W_OK):
+        detail = f"{port} may not be opened by this user: add it to the group that owns the device (dialout)"
+        yield Finding(what=what, verdict=Verdict.BAD, detail=detail)
+    else:
+        yield Finding(what=what, verdict=Verdict.GOOD, detail=f"{profile} at {port}")
+
+
+def clock(config: Config) -> Finding:
+    now = SystemClock(trusted=config.time.trust == "system").now()
+    if now.utc < now.floor:
+        detail = f"{now.utc:%Y-%m-%d %H:%MZ} is before {now.floor:%Y-%m-%d}, which has surely passed: set the clock"
+        return Finding(what="clock", verdict=Verdict.BAD, detail=detail)
+    if now.quality is ClockQuality.UNKNOWN:
+        detail = "not synchronised: rules that depend on the hour refuse until it is"
+        return Finding(what="clock", verdict=Verdict.WORSE, detail=detail)
+    return Finding(what="clock", verdict=Verdict.GOOD, detail=f"{now.quality}, {now.utc:%Y-%m-%d %H:%M:%SZ}")
+
+
+def broker(config: Config) -> Finding:
+    settings = config.mqtt
+    if settings is None:
+        return Finding(what="broker", verdict=Verdict.WORSE, detail="no [mqtt] section: records stay on this device")
+    address = f"{settings.host}:{settings.port}"
+    if settings.plain:
+        return attempt(address, "not encrypted", lambda: connect(settings.host, settings.port, None))
+    try:
+        context = ssl.create_default_context(cafile=settings.cafile)
+        context.load_cert_chain(str(settings.certfile), str(settings.keyfile))
+    except (OSError, ssl.SSLError) as error:
+        detail = f"certificate files cannot be used: {error}"
+        return Finding(what="broker", verdict=Verdict.BAD, detail=detail)
+    return attempt(address, "TLS", lambda: connect(settings.host, settings.port, context))
+
+
+def attempt(address: str, how: str, reach: Callable[[], None]) -> Finding:
+    try:
+        reach()
+    except ssl.SSLError as error:
+        return Finding(what="broker", verdict=Verdict.BAD, detail=f"{address}: TLS fails: {error}")
+    except OSError as error:
+        detail = f"{address} does not answer ({error}): the service works offline until it does"
+        return Finding(what="broker", verdict=Verdict.WORSE, detail=detail)
+    verdict = Verdict.GOOD if how == "TLS" else Verdict.WORSE
+    return Finding(what="broker", verdict=verdict, detail=f"{address} answers, {how}")
+
+
+def connect(host: str, port: int, context: ssl.SSLContext | None) -> None:
+    with socket.create_connection((host, port), timeout=CONNECT_TIMEOUT_S) as plain:
+        if context is not None:
+            context.wrap_socket(plain, server_hostname=host).close()
