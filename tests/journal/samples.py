@@ -1,0 +1,209 @@
+"""Builders of facts, instants and journals that default everything; and one sample of every fact, for golden files."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from agent.core.credentials import Assurance, Credential, reference
+from agent.core.facts import (
+    AgentStarted,
+    AgentStopped,
+    ChargerFaulted,
+    ChargerFound,
+    ChargerLost,
+    Checkpoint,
+    ClockStepped,
+    DecisionMade,
+    EndReason,
+    Fact,
+    Holder,
+    JournalOpened,
+    Outcome,
+    PolicyActivated,
+    PolicyRejected,
+    PolicyStamp,
+    ReaderFound,
+    ReaderLost,
+    RecordsQuarantined,
+    SessionAuthorised,
+    SessionContradicted,
+    SessionEnded,
+    SessionInterrupted,
+    SessionMetered,
+    SessionResumed,
+    SessionStarted,
+    SessionStopRequested,
+    Trigger,
+)
+from agent.core.instants import ClockQuality, Instant
+from agent.core.reasons import Reason, ReasonCode
+from agent.core.requests import Place
+from agent.journal import Journal
+from sync.ports import Sealed
+
+SOURCE = "/fleets/nordlicht/devices/gw-17"
+JOURNAL = "4b8f2c1e-6f0a-4d55-9b1e-0c7a5d3e2f10"
+BOOT = "7d0c5e3a-1f2b-4c6d-8e9f-a0b1c2d3e4f5"
+MORNING = datetime(2026, 3, 2, 7, 30, tzinfo=UTC)
+
+KEY = hashlib.sha256(b"golden token key").digest()
+CARD = Credential(reference=reference(KEY, "04A1B2C3D4E5F6"), assurance=Assurance.STATIC)
+HOLDER = Holder(label="card 7", group="vans", driver="d-041", vehicle="v-12", cost_centre="4711")
+PLACE = Place(evse="DE*ABC*E1234*1", network="DE*ABC", country="DE", site="depot")
+
+_ticks = itertools.count(1)
+
+
+def an_instant(
+    utc: datetime = MORNING,
+    *,
+    floor: datetime | None = None,
+    quality: ClockQuality = ClockQuality.SYNCHRONISED,
+    monotonic_ms: int | None = None,
+) -> Instant:
+    """Every call has entropy of its own, as in the service."""
+    tick = next(_ticks)
+    return Instant(
+        utc=utc,
+        floor=floor or min(utc, MORNING),
+        monotonic_ms=tick * 1000 if monotonic_ms is None else monotonic_ms,
+        boot=BOOT,
+        quality=quality,
+        entropy=hashlib.sha256(tick.to_bytes(8, "big")).digest()[:16],
+    )
+
+
+GOLDEN_INSTANT = Instant(
+    utc=MORNING + timedelta(milliseconds=250),
+    floor=MORNING,
+    monotonic_ms=2_592_000_123,  # 30 days of uptime: more than a CloudEvents Integer holds
+    boot=BOOT,
+    quality=ClockQuality.SYNCHRONISED,
+    entropy=bytes(range(16)),
+)
+
+
+def authorised(session: str = "s-1") -> SessionAuthorised:
+    return SessionAuthorised(
+        session=session,
+        decision=f"d-{session}",
+        credential=CARD,
+        holder=HOLDER,
+        place=PLACE,
+        reader="front",
+        charger="left",
+        max_energy_wh=30_000,
+        authorised_at=MORNING,
+        boot=BOOT,
+        monotonic_ms=1_000,
+    )
+
+
+def started(session: str = "s-1") -> SessionStarted:
+    return SessionStarted(
+        session=session, meter_wh=1_204_500, started_at=MORNING + timedelta(seconds=9), boot=BOOT, monotonic_ms=10_000
+    )
+
+
+def metered(session: str = "s-1", energy_wh: int = 500) -> SessionMetered:
+    return SessionMetered(session=session, meter_wh=1_204_500 + energy_wh, energy_wh=energy_wh, power_w=11_000)
+
+
+def ended(session: str = "s-1") -> SessionEnded:
+    return SessionEnded(
+        session=session,
+        decision=f"d-{session}",
+        credential=CARD,
+        holder=HOLDER,
+        place=PLACE,
+        charger="left",
+        reason=EndReason.LOCAL,
+        started=True,
+        complete=True,
+        interrupted=False,
+        authorised_at=MORNING,
+        started_at=MORNING + timedelta(seconds=9),
+        ended_at=MORNING + timedelta(hours=1, microseconds=500),
+        meter_start_wh=1_204_500,
+        meter_stop_wh=1_215_500,
+        energy_wh=11_000,
+        duration_s=3_591,
+        duration_source="monotonic",
+    )
+
+
+def a_refusal() -> DecisionMade:
+    return DecisionMade(
+        decision="01a204b3-a4b2-702a-b7f9-b202b9001398",
+        trigger=Trigger.TAP,
+        outcome=Outcome.REFUSED,
+        credential=CARD,
+        holder=HOLDER,
+        place=PLACE,
+        reader="front",
+        charger=None,
+        reasons=(
+            Reason(code=ReasonCode.NETWORK, rule="network_allowed", observed="DE*XYZ", limit="DE*ABC", group="vans"),
+            Reason(
+                code=ReasonCode.TIME_WINDOW, rule="inside_window", observed="Mon 08:30", limit="Mon-Fri 18:00-06:00"
+            ),
+        ),
+        warnings=(Reason(code=ReasonCode.CACHE_STALE, rule="fresh_enough", missing=True),),
+        max_energy_wh=None,
+        policy=PolicyStamp(revision=12, fingerprint="9f2d4c", age_s=5_400),
+        clock=ClockQuality.HOLDOVER,
+        text="Nicht in diesem Netz – bitte Depot anrufen",
+        support="K7-4QX",
+        waited_ms=3,
+        ocpi="NOT_ALLOWED",
+        ocpp16="Blocked",
+        ocpp201="NotAtThisLocation",
+        oicp="210",
+    )
+
+
+SAMPLES: tuple[Fact, ...] = (
+    a_refusal(),
+    authorised(),
+    started(),
+    metered(),
+    SessionStopRequested(session="s-1", reason=EndReason.LOCAL, by=CARD),
+    SessionInterrupted(session="s-1", last_meter_wh=1_205_000),
+    SessionResumed(session="s-1", meter_wh=None),
+    ended(),
+    SessionContradicted(session=None, charger="left", event="Metered", phase="none", meter_wh=7),
+    AgentStarted(version="0.1.0", boot=BOOT, open_sessions=1, policy_revision=None),
+    AgentStopped(open_sessions=0),
+    ReaderFound(reader="front", model="PN532", firmware="1.6", findings=("answers late",)),
+    ReaderLost(reader="front", cause="no answer on /dev/ttyUSB0"),
+    ChargerFound(charger="left", state="available"),
+    ChargerLost(charger="left", cause="the port is gone"),
+    ChargerFaulted(charger="left", code="GroundFailure"),
+    PolicyActivated(revision=12, fingerprint="9f2d4c", previous_revision=None, tokens=340),
+    PolicyRejected(error="BadVersionNumberError", detail="timestamp 11 is older than 12", kept_revision=12),
+    ClockStepped(step_ms=-86_400_000, quality=ClockQuality.UNKNOWN),
+    JournalOpened(reason="corrupt", predecessor="0f0e0d0c-0b0a-4908-8706-050403020100", salvaged=41),
+    RecordsQuarantined(journal=JOURNAL, sequences=(4, 9), reasons=("too large", "unknown type")),
+    Checkpoint(jws="eyJhbGciOiJFUzI1NiJ9.e30.c2lnbmF0dXJl"),
+)
+
+
+def at(*facts: Fact, now: Instant | None = None) -> list[tuple[Fact, Instant]]:
+    """Entries as the journal takes them."""
+    return [(fact, now or an_instant()) for fact in facts]
+
+
+def open_journal(folder: Path, *, source: str = SOURCE, now: Instant | None = None) -> Journal:
+    return Journal.open(folder, source=source, now=now or an_instant())
+
+
+def bodies_of(journal: Journal) -> list[bytes]:
+    return [one.body for one in everything(journal)]
+
+
+def everything(journal: Journal) -> Sequence[Sealed]:
+    return journal.read(0, records=1_000_000, size_bytes=1_000_000_000)
