@@ -494,10 +494,22 @@ def _hang_up(sock: Any) -> None:
                 same.shutdown(socket.SHUT_RDWR)
 
 
+class _TlsSocket(ssl.SSLSocket):
+    """Closes itself when the handshake fails; paho would leave that to the garbage collector."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        try:
+            super().do_handshake(block)
+        except OSError:
+            self.close()
+            raise
+
+
 def _tls_context(tls: Tls) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=tls.cafile)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.sslsocket_class = _TlsSocket
         if tls.certfile is not None:
             context.load_cert_chain(tls.certfile, tls.keyfile)
     except (OSError, ValueError) as error:
