@@ -37,9 +37,9 @@ TABLE: dict[ReasonCode, Statuses] = {
     ReasonCode.TOKEN_BLOCKED: _BLOCKED,
     ReasonCode.TOKEN_EXPIRED: _EXPIRED,
     ReasonCode.POLICY_EXPIRED: _EXPIRED,
-    ReasonCode.TOKEN_UNKNOWN: _UNKNOWN,
+    ReasonCode.NO_POLICY: _NO_POLICY,  # without a policy every card is unknown: this is what to tell
     ReasonCode.TOKEN_RANDOM_UID: _UNKNOWN,
-    ReasonCode.NO_POLICY: _NO_POLICY,
+    ReasonCode.TOKEN_UNKNOWN: _UNKNOWN,
     ReasonCode.NETWORK: _PLACE,
     ReasonCode.COUNTRY: _PLACE,
     ReasonCode.TIME_WINDOW: _TIME,
