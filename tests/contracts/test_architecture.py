@@ -53,6 +53,7 @@ SHARED_LIBRARIES: dict[str, tuple[set[str], str]] = {
 # The wall clock is read in agent/clock.py, which knows how far it can be believed. These read it, too.
 WALL_CLOCK_READERS: dict[str, str] = {
     "agent/clock.py": "is the place",
+    "agent/cli/fleet.py": "the publisher's desk: it dates what it signs by its own clock",
     "agent/demo/fleet.py": "writes a policy whose window is closed while the demonstration runs",
     "sync/backend/receiver.py": "a server: the date in its acknowledgements is its own host's",
 }
