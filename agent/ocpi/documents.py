@@ -21,6 +21,7 @@ from agent.core.tariff.findings import Code, Finding, Severity
 MAX_DIGITS = 30  # a number with more is no price; it would only make arithmetic slow
 MAX_MAGNITUDE = 12  # 10^12 in any currency, kWh or hours is a broken document
 MAX_ITEMS = 100_000  # periods or elements of one document; a day of seconds
+EARLIEST_YEAR, LATEST_YEAR = 1971, 2200  # outside of these there is no charging session, and arithmetic may overflow
 EPOCH_PLACEHOLDERS = ("1970-1-1T00:00:00Z", "1970-01-01T00:00:00Z")
 
 Json = object
@@ -163,9 +164,11 @@ class Node:
                 raise ValueError(text)
             whole, fraction, zone = match.groups()
             moment = datetime.fromisoformat(whole.upper().replace(" ", "T") + (zone or "Z").upper())
+            if not EARLIEST_YEAR <= moment.year <= LATEST_YEAR:
+                raise ValueError(text)
             moment = moment.astimezone(UTC) + timedelta(microseconds=int((fraction or "0").ljust(6, "0")[:6]))
         except (ValueError, OverflowError):
-            self.error(Code.TIME_FORMAT, name, f"{name} is {text!r}, which is no OCPI DateTime")
+            self.error(Code.TIME_FORMAT, name, f"{name} is {text!r}, which is no OCPI DateTime of a session or a tariff")
             return None
         if zone is not None and zone.upper() != "Z":
             self.warn(Code.TIME_FORMAT, name, f"{name} has the offset {zone}; OCPI allows only UTC")
