@@ -7,6 +7,7 @@ Signatures were judged before (sync/documents.py); what the fleet wants is judge
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
 from collections.abc import Mapping
@@ -39,6 +40,7 @@ KEYS = "keys.json"
 REQUIRED = (POLICY, PEOPLE, VEHICLES, KEYS)
 MAX_GROUPS = 10_000
 MAX_PEOPLE = 1_000_000
+Entry = Literal["group", "driver", "vehicle", "token"]
 _SHARD = re.compile(r"tokens/([0-9a-f]{2})\.json")
 _CLOCK = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])")
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -112,6 +114,29 @@ def shard_prefix(name: str) -> str | None:
     return match.group(1) if match else None
 
 
+def entry_problems(kind: Entry, value: Mapping[str, Any]) -> list[str]:
+    """What is wrong with one entry as an operator wrote it, each with its place and the nearest known key."""
+    try:
+        _ENTRIES[kind].model_validate_json(json.dumps(value), strict=True)
+    except ValidationError as error:
+        return [_told(each, _ENTRIES[kind]) for each in error.errors(include_url=False, include_input=False)]
+    return []
+
+
+def _told(problem: Any, model: type[BaseModel]) -> str:
+    place = ".".join(str(each) for each in problem["loc"])
+    if problem["type"] != "extra_forbidden":
+        return f"{place}: {problem['msg'].removeprefix('Value error, ')}"
+    known = _known_keys(model)
+    near = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
+    return f"{place}: unknown key" + (f", did you mean {near[0]!r}?" if near else f"; known are {', '.join(known)}")
+
+
+def _known_keys(model: type[BaseModel]) -> list[str]:
+    nested: tuple[type[BaseModel], ...] = (_Schedule, _Window) if model is _Group else ()
+    return [name for each in (model, *nested) for name in each.model_fields]
+
+
 def _parse(name: str, model: type[M], body: bytes) -> M:
     try:
         return model.model_validate_json(body, strict=True)
@@ -124,7 +149,7 @@ def explain(error: ValidationError) -> str:
     first = error.errors(include_url=False, include_input=False, include_context=False)[0]
     place = ".".join(str(each) for each in first["loc"]) or "document"
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    return f"{place}: {first['msg']}{more}"
+    return f"{place}: {first['msg'].removeprefix('Value error, ')}{more}"
 
 
 def _groups(documents: Mapping[str, _Group]) -> dict[str, Group]:
@@ -321,6 +346,13 @@ class _Key(_Document):
 class _Keys(_Versioned):
     keys_: Annotated[list[_Key], Field(alias="keys", max_length=64)]
 
+
+_ENTRIES: Mapping[Entry, type[BaseModel]] = {
+    "group": _Group,
+    "driver": _Driver,
+    "vehicle": _Vehicle,
+    "token": _Token,
+}
 
 M = TypeVar("M", bound=BaseModel)
 P = TypeVar("P", Driver, Vehicle)

@@ -106,6 +106,11 @@ class Publisher:
         """The version that `publish` will give; documents that carry a revision say this number."""
         return self._newest(Targets.type) + 1
 
+    def new_parts(self, targets: Mapping[str, bytes]) -> list[str]:
+        """The names of those whose content is not in the repository yet: what devices would fetch."""
+        folder = self._repository / "targets"
+        return [name for name, body in targets.items() if not (folder / hashlib.sha256(body).hexdigest()).exists()]
+
     def publish(self, targets: Mapping[str, bytes], *, now: datetime) -> Status:
         """Make these parts the fleet's bundle. Devices see the old one until the timestamp is replaced, last of all."""
         _check_limits(targets)
@@ -166,10 +171,12 @@ class Publisher:
             size_bytes=sum(file.length for file in targets.signed.targets.values()),
         )
 
-    async def announce(self, publish: Callable[[str, bytes], Awaitable[None]]) -> int:
+    async def announce(self, publish: Callable[[str, bytes], Awaitable[None]], *, parts: bool = True) -> int:
         """Hand every document to a carrier: parts first, timestamp last, then withdraw (empty) what is outdated."""
         count = 0
         for name in self._names():
+            if not parts and name.startswith("targets/"):
+                continue
             await publish(name, (self._repository / name).read_bytes())
             count += 1
         withdrawn = self._withdrawn()

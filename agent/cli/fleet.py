@@ -1,0 +1,288 @@
+"""`roamkey fleet`: the fleet office's side. Makes keys, publishes policy bundles, says what a device is set up with."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agent.cli import output
+
+if TYPE_CHECKING:
+    from agent.fleet.folder import FleetFolder
+    from sync.backend.publisher import Publisher, Status
+
+HELP = "make a fleet's keys, publish its policy, set up devices"
+WARN_BEFORE = timedelta(days=30)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+
+    def action(name: str, told: str) -> argparse.ArgumentParser:
+        made = actions.add_parser(name, help=told, description=told)
+        made.add_argument("folder", type=Path, metavar="FOLDER", help="the fleet's folder (keys and repository)")
+        made.add_argument("--json", action="store_true", help="print JSON for programs")
+        return made
+
+    init = action("init", "make a new fleet: its keys and its empty repository")
+    init.add_argument("--fleet", required=True, help="the fleet's name, as in the devices' configuration")
+    init.add_argument("--root-keys", type=int, default=1, metavar="N", help="how many root keys are made (default 1)")
+    init.add_argument("--root-threshold", type=int, default=1, metavar="M", help="how many of them must sign")
+
+    publish = action("publish", "check policy, people, vehicles and tokens, and publish them as a signed bundle")
+    publish.add_argument("--policy", type=Path, required=True, metavar="SRC", help="folder with the TOML and CSV files")
+    publish.add_argument("--dry-run", action="store_true", help="check and say what would travel; publish nothing")
+    _add_broker(publish)
+
+    refresh = action("refresh", "sign again that the published bundle is the current one (do this every few hours)")
+    _add_broker(refresh)
+    action("status", "what is published, and until when")
+    rotate = action("rotate", "replace the keys of a role; devices follow by the chain of roots")
+    rotate.add_argument("role", choices=("root", "targets", "snapshot", "timestamp"))
+    files = action("device-files", "write what a device is set up with: root.json and token.key")
+    files.add_argument("--out", type=Path, required=True, metavar="DIR", help="where to (token.key is a secret)")
+
+
+def main(arguments: argparse.Namespace) -> int:
+    from agent.fleet.source import SourceMissing, SourceUnfit
+    from sync.backend.publisher import PublisherError
+    from sync.link import LinkError
+
+    do: Callable[[argparse.Namespace], int] = {
+        "init": _init,
+        "publish": _publish,
+        "refresh": _refresh,
+        "status": _status,
+        "rotate": _rotate,
+        "device-files": _device_files,
+    }[arguments.action]
+    try:
+        return do(arguments)
+    except SourceMissing as error:
+        output.complain(str(error))
+        return output.NO_INPUT
+    except SourceUnfit as error:
+        for problem in error.problems:
+            output.complain(problem)
+        output.complain(f"nothing is published: {len(error.problems)} to mend")
+        return output.DATA
+    except PublisherError as error:
+        output.complain(str(error))
+        return output.CANNOT_CREATE if arguments.action == "init" else output.NO_INPUT
+    except LinkError as error:
+        output.complain(f"the bundle is signed, but the broker did not take it ({error}); run the same again")
+        return output.UNAVAILABLE
+    except OSError as error:
+        output.complain(f"{error.filename or arguments.folder}: {error.strerror}")
+        return output.CANNOT_CREATE
+
+
+def _init(arguments: argparse.Namespace) -> int:
+    import re
+
+    from agent.config import NAME
+    from agent.fleet.folder import FleetFolder
+
+    if not re.fullmatch(NAME, arguments.fleet):
+        output.complain(f"--fleet {arguments.fleet!r}: use 1 to 64 of a-z 0-9 -, beginning with a letter or digit")
+        return output.USAGE
+    if not 1 <= arguments.root_threshold <= arguments.root_keys:
+        output.complain("--root-threshold must be between 1 and --root-keys")
+        return output.USAGE
+    folder = FleetFolder.create(
+        arguments.folder,
+        fleet=arguments.fleet,
+        now=datetime.now(UTC),
+        root_keys=arguments.root_keys,
+        root_threshold=arguments.root_threshold,
+    )
+    if arguments.json:
+        output.print_json(
+            {"fleet": arguments.fleet, "folder": str(folder.path), "service_key": str(folder.service_key)}
+        )
+    else:
+        output.say(f"Fleet {arguments.fleet} is made in {folder.path}.")
+        output.say(
+            f"  keys/        back them up; move root-*.pem off line ({folder.service_key.name} is the receiver's)"
+        )
+        output.say("  repository/  public: serve it, copy it to a stick, or publish with --broker")
+        output.say(f"Next: roamkey fleet publish {folder.path} --policy SRC")
+    return output.OK
+
+
+def _publish(arguments: argparse.Namespace) -> int:
+    from agent.fleet.source import read_source
+
+    broker = _broker(arguments)
+    if broker is None:
+        return output.USAGE
+    folder, publisher, now = *_open(arguments), datetime.now(UTC)
+    bodies = read_source(
+        arguments.policy,
+        fleet=publisher.fleet,
+        revision=publisher.next_version,
+        issued=now,
+        token_key=folder.token_key,
+        keys=folder.keys_document(),
+    )
+    new = publisher.new_parts(bodies)
+    counted = {"parts": len(bodies), "new_parts": len(new), "new_bytes": sum(len(bodies[name]) for name in new)}
+    if arguments.dry_run:
+        status = publisher.status()
+        done = f"Good, and not published: it would be revision {publisher.next_version}"
+    else:
+        status = publisher.publish(bodies, now=now)
+        done = f"Revision {status.version} of fleet {status.fleet} is published"
+    sent = 0 if arguments.dry_run else asyncio.run(_send(publisher, broker, parts=True))
+    if arguments.json:
+        output.print_json({**_plain(status), **counted, "published": not arguments.dry_run, "sent": sent})
+    else:
+        output.say(f"{done}; {len(new)} of {len(bodies)} parts are new ({counted['new_bytes']} bytes).")
+        if sent:
+            output.say(f"{sent} documents are with the broker.")
+    return output.OK
+
+
+def _refresh(arguments: argparse.Namespace) -> int:
+    broker = _broker(arguments)
+    if broker is None:
+        return output.USAGE
+    _, publisher = _open(arguments)
+    status = publisher.refresh_timestamp(now=datetime.now(UTC))
+    sent = asyncio.run(_send(publisher, broker, parts=False))
+    if arguments.json:
+        output.print_json({**_plain(status), "sent": sent})
+    else:
+        until = status.expires["timestamp"]
+        output.say(f"Revision {status.version} is confirmed as the current one until {until:%Y-%m-%d %H:%M} UTC.")
+    return output.OK
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    _, publisher = _open(arguments)
+    status = publisher.status()
+    if arguments.json:
+        output.print_json(_plain(status))
+        return output.OK
+    now = datetime.now(UTC)
+    rows: list[tuple[str, object, str]] = []
+    versions = {
+        "root": status.root_version,
+        "targets": status.version,
+        "snapshot": status.snapshot_version,
+        "timestamp": status.timestamp_version,
+    }
+    for role, expires in status.expires.items():
+        left = expires - now
+        soon = left < (WARN_BEFORE if role != "timestamp" else timedelta(days=2))
+        hint = "" if not soon else ("EXPIRED" if left < timedelta(0) else "soon") + f": {_REMEDY[role]}"
+        rows.append((role, versions[role], f"{expires:%Y-%m-%d %H:%M} UTC {hint}".strip()))
+    output.table(f"fleet {status.fleet}, revision {status.version}", ("role", "version", "expires"), rows)
+    output.say(f"{status.parts} parts, {status.size_bytes} bytes, confirmed {status.issued:%Y-%m-%d %H:%M} UTC")
+    return output.OK
+
+
+_REMEDY = {
+    "root": "roamkey fleet rotate FOLDER root",
+    "targets": "roamkey fleet publish",
+    "snapshot": "roamkey fleet publish",
+    "timestamp": "roamkey fleet refresh",
+}
+
+
+def _rotate(arguments: argparse.Namespace) -> int:
+    _, publisher = _open(arguments)
+    version = publisher.rotate(arguments.role, now=datetime.now(UTC))
+    if arguments.json:
+        output.print_json(_plain(publisher.status()))
+    else:
+        output.say(f"Root version {version} names the new {arguments.role} keys; publish to the broker to spread it.")
+    return output.OK
+
+
+def _device_files(arguments: argparse.Namespace) -> int:
+    folder, _ = _open(arguments)
+    written = folder.write_device_files(arguments.out)
+    if arguments.json:
+        output.print_json({"files": [str(path) for path in written]})
+    else:
+        for path in written:
+            output.say(str(path))
+    return output.OK
+
+
+def _open(arguments: argparse.Namespace) -> tuple[FleetFolder, Publisher]:
+    from agent.fleet.folder import FleetFolder
+
+    folder = FleetFolder(arguments.folder)
+    return folder, folder.publisher
+
+
+def _plain(status: Status) -> dict[str, Any]:
+    stamped = {role: f"{expires:%Y-%m-%dT%H:%M:%SZ}" for role, expires in status.expires.items()}
+    return {**asdict(status), "issued": f"{status.issued:%Y-%m-%dT%H:%M:%SZ}", "expires": stamped}
+
+
+def _add_broker(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--broker", metavar="HOST:PORT", help="also hand it to this MQTT broker, as retained messages")
+    parser.add_argument("--root", default="roamkey/v1", help="topic root (default roamkey/v1)")
+    parser.add_argument("--plain", action="store_true", help="no TLS: only for a broker on this machine")
+    parser.add_argument("--cafile", type=Path, help="authority of the broker's certificate")
+    parser.add_argument("--certfile", type=Path, help="this publisher's certificate")
+    parser.add_argument("--keyfile", type=Path, help="its key")
+
+
+def _broker(arguments: argparse.Namespace) -> Broker | None:
+    """What the arguments say of a broker; None, with a complaint, when they make no sense."""
+    if not arguments.broker:
+        return Broker()
+    host, _, port = arguments.broker.rpartition(":")
+    if not host or not port.isdigit():
+        output.complain(f"--broker {arguments.broker!r}: give HOST:PORT, such as localhost:8883")
+        return None
+    files = (arguments.cafile, arguments.certfile, arguments.keyfile)
+    if not arguments.plain and None in files:
+        output.complain("TLS needs --cafile, --certfile and --keyfile; --plain is for a broker on this machine")
+        return None
+    return Broker(host, int(port), None if arguments.plain else files, arguments.root)
+
+
+class Broker:
+    """Where to send; nowhere without a host."""
+
+    def __init__(
+        self, host: str = "", port: int = 0, tls: tuple[Path, Path, Path] | None = None, root: str = ""
+    ) -> None:
+        self.host, self.port, self.tls, self.root = host, port, tls, root
+
+
+async def _send(publisher: Publisher, broker: Broker, *, parts: bool) -> int:
+    from sync.link import NO_MATCHING_SUBSCRIBERS, SUCCESS, Dialect, Link, LinkError, LinkSettings, Tls, open_link
+    from sync.topics import FleetTopics
+
+    if not broker.host:
+        return 0
+    topics = FleetTopics(fleet=publisher.fleet, root=broker.root)
+    tls = Tls(cafile=broker.tls[0], certfile=broker.tls[1], keyfile=broker.tls[2]) if broker.tls else None
+    settings = LinkSettings(host=broker.host, port=broker.port, client_id=f"publisher-{publisher.fleet}", tls=tls)
+    dialect = Dialect()
+    while True:
+        try:
+            async with open_link(settings, protocol=dialect.next) as link:
+
+                async def publish(name: str, body: bytes, link: Link = link) -> None:
+                    code = await link.publish(topics.policy(name), body, retain=True)
+                    if code not in (SUCCESS, NO_MATCHING_SUBSCRIBERS):  # retained is for those who come later
+                        raise LinkError(f"{name} was not taken: 0x{code:02x}")
+
+                return await publisher.announce(publish, parts=parts)
+        except LinkError as error:
+            other = dialect.failed(error)
+            if other == dialect or other.next is Dialect().next:  # each version of the protocol is tried once
+                raise
+            dialect = other
