@@ -131,18 +131,12 @@ class Journal:
         """Records after a sequence, in order; at least one if there is any, however large it is."""
         taken: list[Sealed] = []
         total = 0
-        with self._reading() as database:
-            rows = database.execute(
-                "SELECT sequence, hash, body FROM record WHERE sequence > ? ORDER BY sequence LIMIT ?",
-                (max(0, after), max(1, records)),
-            )
-            for sequence, digest, body in rows:
-                total += len(body)
-                if taken and total > size_bytes:
-                    break
-                if sha256(body).digest() != digest:
-                    raise self._damaged(f"record {sequence} is not what was sealed")
-                taken.append(Sealed(sequence=sequence, body=body))
+        rows = "SELECT sequence, hash, body FROM record WHERE sequence > ? ORDER BY sequence LIMIT ?"
+        for one in self._records(rows, (max(0, after), max(1, records))):
+            total += len(one.body)
+            if taken and total > size_bytes:
+                break
+            taken.append(one)
         return taken
 
     def hash_at(self, sequence: int) -> str | None:
@@ -210,21 +204,20 @@ class Journal:
         """The facts of each session that was authorised and has not ended, in order: what a restart goes on with."""
         with self._reading() as database:
             names = [row[0] for row in database.execute("SELECT session FROM open_session ORDER BY sequence")]
-            return [session_facts(_bodies_of(database, name)) for name in names]
+        return [session_facts(self._bodies_of(name)) for name in names]
 
     def recent(self, kind: str | None = None, *, limit: int = 100, before: int | None = None) -> list[Record]:
         """The newest first, of one CloudEvents type or of all, optionally only those before a sequence."""
-        with self._reading() as database:
-            rows = database.execute(
-                "SELECT body FROM record WHERE sequence < ? AND (? IS NULL OR type = ?) ORDER BY sequence DESC LIMIT ?",
-                (self._head.last + 1 if before is None else before, kind, kind, limit),
-            ).fetchall()
-        return [open_record(row[0]) for row in rows]
+        rows = (
+            "SELECT sequence, hash, body FROM record WHERE sequence < ? AND (? IS NULL OR type = ?) "
+            "ORDER BY sequence DESC LIMIT ?"
+        )
+        end = self._head.last + 1 if before is None else before
+        return [open_record(one.body) for one in self._records(rows, (end, kind, kind, limit))]
 
     def by_subject(self, subject: str) -> list[Record]:
         """Everything about one session or one decision, in order."""
-        with self._reading() as database:
-            return [open_record(body) for body in _bodies_of(database, subject)]
+        return [open_record(body) for body in self._bodies_of(subject)]
 
     def quarantined(self) -> list[Quarantined]:
         with self._reading() as database:
@@ -278,6 +271,18 @@ class Journal:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _bodies_of(self, subject: str) -> list[bytes]:
+        rows = "SELECT sequence, hash, body FROM record WHERE subject = ? ORDER BY sequence"
+        return [one.body for one in self._records(rows, (subject,))]
+
+    def _records(self, question: str, values: tuple[object, ...]) -> Iterator[Sealed]:
+        """What was sealed and nothing else: SQLite does not notice when the disk turns a bit inside a row."""
+        with self._reading() as database:
+            for sequence, digest, body in database.execute(question, values):
+                if sha256(body).digest() != digest:
+                    raise self._damaged(f"record {sequence} is not what was sealed")
+                yield Sealed(sequence=sequence, body=body)
 
     def _durably(self, work: Callable[[], None], *, essential: bool) -> None:
         """On a full disk: fold the WAL into the file, which frees pages, then for an essential fact the ballast."""
@@ -344,8 +349,3 @@ class Journal:
     def _damaged(self, what: str) -> StorageBroken:
         self._broken = True
         return StorageBroken(f"the journal in {self._folder.path} is damaged: {what}; open it again, which salvages it")
-
-
-def _bodies_of(database: sqlite3.Connection, subject: str) -> list[bytes]:
-    rows = database.execute("SELECT body FROM record WHERE subject = ? ORDER BY sequence", (subject,))
-    return [row[0] for row in rows]

@@ -51,8 +51,8 @@ CURRENT_VERSION: Final = len(MIGRATIONS)
 # Measured: the default of 1000 pages lets 47 records into 256 KiB; 100 costs hardly more writes.
 WAL_PAGES = 100
 WAL_BYTES = 512 * 1024
-# Another process may be on its way out with the lock still held.
-LOCK_WAIT_S = 1.0
+# Another program may look into the file for a moment; a second roamkey is stopped by the folder's lock before.
+LOCK_WAIT_S = 0.25
 
 _FULL = 13  # SQLITE_FULL
 _BUSY = (5, 6)  # SQLITE_BUSY, SQLITE_LOCKED
