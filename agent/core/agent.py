@@ -31,7 +31,7 @@ from agent.core.facts import EndReason, Holder, Outcome, Trigger
 from agent.core.instants import Instant, time_ordered_id
 from agent.core.observations import Observation, Presented
 from agent.core.policy import Policy, Token
-from agent.core.presence import Crowd, Presence, Tap, look
+from agent.core.presence import Crowd, Presence, Tap, anonymous, look, reader_back
 from agent.core.requests import Place, Request, Usage
 from agent.core.rules import policy_age
 from agent.core.sessions import TRANSITIONS, Event, Phase, Session, Step, ended, evolve, start
@@ -98,6 +98,7 @@ class Agent:
                 return self._answer(seen, now)
             case observations.ReaderFound():
                 self._note_reader(seen.reader, lost=False)
+                self._expect_what_lay_on(seen.reader, now)
                 found = facts.ReaderFound(
                     reader=seen.reader, model=seen.model, firmware=seen.firmware, findings=seen.findings
                 )
@@ -157,7 +158,7 @@ class Agent:
         waited_ms = max(0, now.monotonic_ms - seen.monotonic_ms)
         match outcome:
             case Tap():
-                return self._tap(seen.reader, seen.presented[0], now, waited_ms=waited_ms)
+                return self._tap(seen.reader, seen.presented[0], now, waited_ms=waited_ms)  # one card, if twice
             case Crowd():
                 return self._tap(seen.reader, STRANGER, now, waited_ms=waited_ms, crowded=True)
             case None:
@@ -176,6 +177,7 @@ class Agent:
         request: str | None = None,
     ) -> Effects:
         """Stop what this card began here, else decide whether it may begin."""
+        presented = recognised(presented)
         charger = self.setup.readers.get(reader)
         active = self.state.open_at(charger) if charger is not None else None
         if active is not None and may_stop(active, presented):
@@ -252,8 +254,8 @@ class Agent:
         )
 
     def _answer(self, seen: observations.DecisionRequested, now: Instant) -> Effects:
-        known = self.setup.chargers.get(seen.charger) if seen.charger is not None else None
-        asked = self._request(seen.presented, None, seen.charger, known or seen.place, False)
+        place = self.setup.chargers.get(seen.charger) if seen.charger is not None else None
+        asked = self._request(recognised(seen.presented), None, seen.charger, place or seen.place, False)
         decision = decide(asked, self.state.policy, self._usage(asked), now)
         made = self._made(asked, decision, Trigger.REQUEST, 0, now)
         return (
@@ -603,9 +605,22 @@ class Agent:
             del sessions[forgotten]
         self._change(sessions=MappingProxyType(sessions))
 
+    def _expect_what_lay_on(self, reader: str, now: Instant) -> None:
+        presence = self.state.presences.get(reader)
+        if presence is not None:
+            back = reader_back(presence, now.monotonic_ms)
+            self._change(presences=with_item(self.state.presences, reader, back))
+
     def _note_reader(self, reader: str, *, lost: bool) -> None:
         others = self.state.lost_readers - {reader}
         self._change(lost_readers=others | {reader} if lost else others)
+
+
+def recognised(presented: Presented) -> Presented:
+    """A random UID names nobody: neither its number nor what the table says of that number is kept."""
+    if anonymous(presented.credential) == RANDOM:
+        return replace(presented, credential=RANDOM, token=None)
+    return presented
 
 
 def may_stop(session: Session, presented: Presented) -> bool:
