@@ -6,6 +6,7 @@ import asyncio
 import logging
 import signal
 
+from agent.api import Api
 from agent.cache.cache import TrustStoreBusy
 from agent.config import Config
 from agent.journal import AlreadyRunning, JournalError
@@ -48,4 +49,4 @@ async def _until_told(runtime: Runtime) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    await runtime.run(stop)
+    await runtime.run(stop, Api(runtime).serve(runtime.config.socket, int(runtime.config.api.mode, 8)))

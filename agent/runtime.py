@@ -10,7 +10,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, suppress
 from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version
@@ -109,14 +109,15 @@ class Runtime:
             every_s=config.bundle.every_s,
         )
 
-    async def run(self, stop: asyncio.Event) -> None:
-        """Until `stop` is set, or a part dies: then every other part is ended and the error is raised."""
-        from agent.api import Api
+    async def run(self, stop: asyncio.Event, front: AbstractAsyncContextManager[None]) -> None:
+        """Until `stop` is set, or a part dies: then every other part is ended and the error is raised.
 
+        `front` is where the local API is served, entered once decisions can be made.
+        """
         self._loop = asyncio.get_running_loop()
         await self._open()
         try:
-            async with Api(self).serve(self.config.socket, int(self.config.api.mode, 8)), asyncio.TaskGroup() as tasks:
+            async with front, asyncio.TaskGroup() as tasks:
                 self._tasks = tasks
                 parts = [tasks.create_task(part, name=name) for name, part in self._parts().items()]
                 work = tasks.create_task(self.service.work(), name="service")

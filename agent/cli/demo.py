@@ -45,8 +45,8 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def play(root: Path, arguments: argparse.Namespace) -> int:
-    from agent.demo.show import Live, Silent
     from agent.demo.fleet import StageError
+    from agent.demo.show import Live, Silent
     from agent.demo.verdict import as_json
     from agent.logs import set_up_logging
 

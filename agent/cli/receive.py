@@ -19,6 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fleet", required=True, help="the fleet whose devices are received")
     parser.add_argument("--key", type=Path, required=True, metavar="PEM", help="the service key that acknowledges")
     parser.add_argument("--name", default="receiver-1", help="client id; each receiver needs its own")
+    parser.add_argument("--retry-cap", type=float, default=30.0, metavar="S", help="longest wait between connects (30)")
     parser.add_argument("--plain", action="store_true", help="no TLS: only for a broker on this machine")
     parser.add_argument("--cafile", type=Path, help="authority of the broker's certificate")
     parser.add_argument("--certfile", type=Path, help="this receiver's certificate")
@@ -46,6 +47,7 @@ def main(arguments: argparse.Namespace) -> int:
 def receive(arguments: argparse.Namespace, host: str, port: int) -> int:
     from agent.logs import set_up_logging
     from sync.backend.receiver import Receiver, ReceiverSettings
+    from sync.backoff import Backoff
     from sync.link import LinkSettings, Tls
 
     set_up_logging("info")
@@ -57,6 +59,7 @@ def receive(arguments: argparse.Namespace, host: str, port: int) -> int:
         fleet=arguments.fleet,
         database=arguments.db,
         signing_key=arguments.key,
+        reconnect=Backoff(cap_s=arguments.retry_cap),
     )
     asyncio.run(until_told(Receiver(settings).run()))
     return output.OK

@@ -22,50 +22,41 @@ POLICY = """\
 stale_after_hours = 24
 expired_after_hours = 168
 
-[[group]]
-id = "acme"
+[groups.acme]
 countries = ["DE", "NL"]
 
-[[group]]
-id = "vans"
+[groups.vans]
 parent = "acme"
 networks = ["DE*ABC"]
 
-[[group]]
-id = "night-shift"
+[groups.night-shift]
 parent = "acme"
 networks = ["NL*XYZ"]
-[group.schedule]
+[groups.night-shift.schedule]
 zone = "Europe/Amsterdam"
 windows = [{{ days = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"], start = "{start}", end = "{end}" }}]
 """
 
 DRIVERS = """\
-[[driver]]
-id = "anna"
+[drivers.anna]
 language = "en"
 cost_centre = "parcels-north"
 
-[[driver]]
-id = "bert"
+[drivers.bert]
 language = "nl"
 
-[[driver]]
-id = "carla"
+[drivers.carla]
 language = "de"
 
-[[driver]]
-id = "dora"
+[drivers.dora]
 language = "fr"
 """
 
 VEHICLES = """\
-[[vehicle]]
-id = "VAN-7"
+[vehicles.VAN-7]
 cost_centre = "parcels"
 
-[[vehicle]]
-id = "VAN-9"
+[vehicles.VAN-9]
 """
 
 TOKENS = f"""\

@@ -145,7 +145,7 @@ class Stage:
         self.receiver = Process(
             root / "receiver.log",
             *("receive", "--plain", "--broker", f"127.0.0.1:{broker.port}"),
-            *("--fleet", FLEET, "--db", str(self.database), "--key", str(fleet.service_key)),
+            *("--retry-cap", "1", "--fleet", FLEET, "--db", str(self.database), "--key", str(fleet.service_key)),
         )
         self.left = Pn532Simulator(link=root / "dev" / "pn532")
         self.right = SerialAsciiSimulator.rdm6300(link=root / "dev" / "rdm6300")
