@@ -143,7 +143,7 @@ def names_of(emaid: Emaid) -> frozenset[str]:
 
 
 def check_character(canonical: str) -> str:
-    """ISO 15118-2 Annex H: a sum over Z2 and one over Z3, in powers of the matrices P1 and P2, told as one of 0-9, A-Z."""
+    """ISO 15118-2 Annex H: a sum over Z2 and one over Z3, in powers of P1 and P2, told as one of 0-9, A-Z."""
     a = b = c = d = 0  # t1 = (a, b) modulo 2, t2 = (c, d) modulo 3, by Horner's rule from the last character
     for character in reversed(canonical):
         value = _DIGITS.index(character)
