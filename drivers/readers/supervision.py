@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from enum import StrEnum
 
 from drivers.back_off import delays_s
@@ -40,17 +40,25 @@ class State(StrEnum):
 class Supervision:
     """`connect(emit)` opens the device, emits ReaderFound and Seen, and ends with ReaderGone or PortFailed."""
 
-    def __init__(self, name: str, *, path: str, connect: Callable[[Emit], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        path: str,
+        connect: Callable[[Emit], Awaitable[None]],
+        delays: Callable[[], Iterator[float]] = delays_s,
+    ) -> None:
         self.state = State.DISCOVERED
         self._name = name
         self._path = path
         self._connect = connect
+        self._delays = delays
 
     async def run(self, emit: Emit) -> None:
         """For ever, until cancelled. One ReaderLost an outage, however many tries it takes."""
         loop = asyncio.get_running_loop()
         told_lost: str | None = None
-        delays = delays_s()
+        delays = self._delays()
         while True:
             self.state = State.OPENING
             ready_at_s: float | None = None
@@ -72,9 +80,9 @@ class Supervision:
                     log.warning("reader %s is still lost: %s (%s)", self._name, gone.cause, gone.hint)
                 told_lost = gone.cause
             if ready_at_s is not None and loop.time() - ready_at_s >= STABLE_AFTER_S:
-                delays = delays_s()
+                delays = self._delays()
             if await plugged_in(self._path, within_s=next(delays)):
-                delays = delays_s()
+                delays = self._delays()
 
 
 async def plugged_in(path: str, *, within_s: float) -> bool:

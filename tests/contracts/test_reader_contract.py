@@ -72,6 +72,7 @@ def id12la(tmp_path: Path) -> Iterator[Bench]:
 
 def pn532(tmp_path: Path) -> Iterator[Bench]:
     profile = firmware_profiles.load("readers/pn532_hsu")
+    profile = profile.model_copy(update={"polling": profile.polling.model_copy(update={"poll_ms": 50})})
     with Pn532Simulator(link=tmp_path / "reader") as chip:
         port = chip.port
         yield Bench(
@@ -141,7 +142,7 @@ def test_a_pulled_cable_is_one_loss_with_a_hint_and_putting_it_back_is_enough(be
             await witness.until(lambda w: bool(w.found))
             bench.unplug()
             await witness.until(lambda w: bool(w.lost), within_s=1.0)
-            await asyncio.sleep(0.3)
+            await asyncio.sleep(0.1)
             assert len(witness.lost) == 1
             assert witness.lost[0].cause
             assert witness.lost[0].hint
@@ -214,7 +215,7 @@ def test_a_reader_that_is_not_there_yet_is_lost_once_and_found_when_it_comes(pro
         reader = open_reader("gate", profile=firmware_profiles.load(profile_id), port=str(path))
         async with watched(reader) as witness:
             await witness.until(lambda w: bool(w.lost))
-            await asyncio.sleep(0.6)
+            await asyncio.sleep(0.3)
             assert [type(event) for event in witness.events] == [ReaderLost]
             assert str(path) in witness.lost[0].cause
             simulator = Pn532Simulator if profile_id.endswith("hsu") else SerialAsciiSimulator
