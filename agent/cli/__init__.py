@@ -24,9 +24,6 @@ VERBS = (
     "fleet",
     "receive",
     "demo",
-    "price",
-    "tariff",
-    "ocmf",
 )
 
 
