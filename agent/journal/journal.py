@@ -44,8 +44,8 @@ from sync.ports import Head, Sealed
 # refused while there is still room for the ends of the others. Meter values come again in the end's figures.
 ESSENTIAL: Final = (SessionStarted, SessionStopRequested, SessionInterrupted, SessionResumed, SessionEnded)
 
-# Deleted in one transaction, so that pruning never makes a tap wait.
-PRUNE_RECORDS = 500
+# Deleted in one transaction, so that pruning never makes a tap wait; fewer where the WAL has no room for more.
+PRUNE_RECORDS = (500, 50, 5)
 
 
 class Signer(Protocol):
@@ -177,10 +177,15 @@ class Journal:
         """
         if not now.trusted:
             return 0
-        oldest_kept = int((now.utc - keep).timestamp())
+        for at_most in PRUNE_RECORDS:
+            with suppress(StorageFull):
+                return self._prune(int((now.utc - keep).timestamp()), at_most)
+        raise StorageFull(f"not even room to prune the journal in {self._folder.path}: free some space there")
+
+    def _prune(self, oldest_kept: int, at_most: int) -> int:
         with self._reading() as database:
             first_open = database.execute("SELECT min(sequence) FROM open_session").fetchone()[0]
-            limit = min(self._head.acknowledged, self._head.last - 1, self._head.first + PRUNE_RECORDS - 1)
+            limit = min(self._head.acknowledged, self._head.last - 1, self._head.first + at_most - 1)
             limit = limit if first_open is None else min(limit, first_open - 1)
             young = database.execute(
                 "SELECT sequence FROM record WHERE sequence <= ? AND sealed_at >= ? ORDER BY sequence LIMIT 1",
@@ -321,7 +326,8 @@ class Journal:
 
     def _fold(self) -> None:
         try:
-            self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            # Not TRUNCATE: the WAL keeps its blocks and starts over in them; a neighbour would take what we give back.
+            self._database.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
         except sqlite3.Error as error:
             if not is_full(error):
                 raise self._failed(error) from error

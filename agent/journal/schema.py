@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Sequence
 from hashlib import sha256
@@ -48,8 +49,11 @@ MIGRATIONS: Final = (
 
 CURRENT_VERSION: Final = len(MIGRATIONS)
 
-# Measured: the default of 1000 pages lets 47 records into 256 KiB; 100 costs hardly more writes.
+# Measured: the default of 1000 pages lets 47 records into 256 KiB; 100 costs hardly more writes. On a tiny partition
+# less still, an eighth of the room: a WAL that has taken the last of it can no longer be folded into the database.
 WAL_PAGES = 100
+FEWEST_WAL_PAGES = 8
+PAGE_BYTES = 4096  # SQLite's default
 WAL_BYTES = 512 * 1024
 # Another program may look into the file for a moment; a second roamkey is stopped by the folder's lock before.
 LOCK_WAIT_S = 0.25
@@ -71,13 +75,18 @@ def connect(path: Path, *, check_same_thread: bool = True) -> sqlite3.Connection
         database.execute("PRAGMA locking_mode = EXCLUSIVE")
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = FULL")
-        database.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES}")
+        database.execute(f"PRAGMA wal_autocheckpoint = {_wal_pages(path)}")
         database.execute(f"PRAGMA journal_size_limit = {WAL_BYTES}")
         database.execute("PRAGMA temp_store = MEMORY")
     except BaseException:
         database.close()
         raise
     return database
+
+
+def _wal_pages(path: Path) -> int:
+    room = os.statvfs(path.parent)
+    return max(FEWEST_WAL_PAGES, min(WAL_PAGES, room.f_bavail * room.f_frsize // 8 // PAGE_BYTES))
 
 
 def version_of(database: sqlite3.Connection) -> int:
