@@ -13,7 +13,8 @@ import pytest
 
 from agent.journal import Journal, StorageFull
 from agent.journal.verification import verify
-from tests.journal.samples import MORNING, (
+from tests.journal.samples import (
+    MORNING,
     a_refusal,
     an_instant,
     at,
