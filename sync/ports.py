@@ -86,7 +86,13 @@ class Quarantined:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alarm:
-    """Something a technician should see. `code` is stable and short; `text` says what happened and what to do."""
+    """Something a technician should see; `text` says what happened and what to do. The codes:
+
+    no-receiver, quota-exceeded, refused-by-broker: the records stay here, it is tried again.
+    ack-refused, ack-for-another, ack-wrong-journal: somebody answers in the backend's place; nothing is trimmed.
+    fork, backend-ahead: this journal and the backend's differ; nothing is trimmed or sent until it is resolved.
+    record-too-large, not-a-line: one record cannot travel and is withheld; the others go on.
+    """
 
     code: str
     text: str

@@ -119,7 +119,7 @@ async def running(service: Any) -> AsyncIterator[None]:
 
 async def eventually(claim: Callable[[], bool], *, within_s: float = 5.0) -> None:
     async with asyncio.timeout(within_s):
-        while not claim():  # noqa: ASYNC110 - what is waited for has no event of its own
+        while not claim():
             await asyncio.sleep(0.005)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 
 import pytest
@@ -10,8 +11,9 @@ import pytest
 from sync.backoff import Backoff
 from sync.batch import BatchLimits
 from sync.link import Protocol
+from sync.memory_outbox import MemoryOutbox
 from sync.ports import Connected, Disconnected
-from tests.uplink.closed_loop import DEVICE, Fleet, eventually
+from tests.uplink.closed_loop import DEVICE, FLEET, Fleet, eventually
 from tests.uplink.fault_proxy import fault_proxy
 from tests.uplink.strict_broker import strict_broker
 
@@ -232,3 +234,44 @@ def test_the_window_recovers_after_the_broker_asked_to_slow_down(fleet: Fleet) -
 
     asyncio.run(story())
     fleet.assert_complete(300)
+
+
+def test_a_receiver_that_comes_back_is_noticed_long_before_the_next_hello_is_due(fleet: Fleet) -> None:
+    async def story() -> float:
+        fleet.outbox.seal_many(5)
+        patient = {"hello_backoff": Backoff(base_s=0.05, factor=1000.0)}
+        async with strict_broker() as broker, contextlib.AsyncExitStack() as device:
+            async with fleet.receiver(broker.port):
+                await device.enter_async_context(fleet.device(broker.port, **patient))
+                await fleet.until_delivered()
+            fleet.outbox.seal_many(5)
+            await eventually(lambda: "no-receiver" in fleet.alarms())
+            await asyncio.sleep(0.2)
+            began = asyncio.get_running_loop().time()
+            async with fleet.receiver(broker.port):
+                await fleet.until_delivered()
+            return asyncio.get_running_loop().time() - began
+
+    assert asyncio.run(story()) < 1.0
+    fleet.assert_complete(10)
+
+
+def test_a_journal_of_former_times_raises_no_alarm_when_the_receiver_returns(fleet: Fleet) -> None:
+    former = MemoryOutbox(fleet=FLEET, device=DEVICE)
+    former.seal_many(3)
+
+    async def story() -> None:
+        async with strict_broker() as broker:
+            async with fleet.receiver(broker.port):
+                fleet.outbox, present = former, fleet.outbox
+                async with fleet.device(broker.port):
+                    await fleet.until_delivered()
+                fleet.outbox = present
+            async with fleet.device(broker.port):
+                await eventually(lambda: "no-receiver" in fleet.alarms())
+                async with fleet.receiver(broker.port):
+                    fleet.outbox.seal_many(3)
+                    await fleet.until_delivered()
+
+    asyncio.run(story())
+    assert fleet.alarms() == {"no-receiver"}

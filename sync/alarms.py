@@ -1,0 +1,29 @@
+"""Tell the same alarm once in a while: a rogue broker must not be able to flood a log or a technician."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+from sync.ports import Alarm
+
+log = logging.getLogger(__name__)
+
+
+class Alarms:
+    """Remembers what was told lately. The codes are listed at `sync.ports.Alarm`."""
+
+    def __init__(self, emit: Callable[[Alarm], None], *, same_alarm_s: float) -> None:
+        self._emit = emit
+        self._same_alarm_s = same_alarm_s
+        self._told_at: dict[tuple[str, str], float] = {}
+
+    def tell(self, code: str, text: str, *, about: str = "") -> None:
+        """`about` keeps alarms of one code apart when each is worth telling."""
+        now = time.monotonic()
+        if now - self._told_at.get((code, about), float("-inf")) < self._same_alarm_s:
+            return
+        self._told_at[code, about] = now
+        log.warning("uplink: %s: %s", code, text)
+        self._emit(Alarm(code=code, text=text))
