@@ -7,15 +7,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
-from aiohttp import web
+import uvicorn
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
 
 from agent.core import observations
 from agent.core.decisions import Refused
@@ -85,99 +90,92 @@ class Api:
         self._runtime = runtime
 
     @asynccontextmanager
-    async def serve(self, socket: Path, mode: int) -> AsyncIterator[None]:
+    async def serve(self, path: Path, mode: int) -> AsyncIterator[None]:
         """Listen on the socket while inside. A socket left behind by a killed service is replaced."""
-        make_room(socket)
-        application = web.Application(client_max_size=BODY_LIMIT_BYTES, middlewares=[errors_become_answers])
-        application.add_routes(self.routes())
-        runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0)
-        await runner.setup()
-        try:
-            await web.UnixSite(runner, str(socket)).start()
-            os.chmod(socket, mode)
-            yield
-        finally:
-            await runner.cleanup()
+        application = Starlette(routes=self.routes(), exception_handlers=dict.fromkeys(ANSWERS, told))
+        settings = uvicorn.Config(
+            application, log_config=None, access_log=False, lifespan="off", ws="none", http="h11", loop="none",
+            timeout_graceful_shutdown=1,
+        )  # fmt: skip
+        server = Server(settings)
+        with bound(path, mode) as listening:
+            serving = asyncio.create_task(server.serve(sockets=[listening]))
+            try:
+                yield
+            finally:
+                server.should_exit = True
+                await serving
 
-    def routes(self) -> list[web.RouteDef]:
+    def routes(self) -> list[Route]:
         return [
-            web.get("/openapi.json", self.openapi),
-            web.get("/v1/status", self.status),
-            web.get("/v1/sessions", self.sessions),
-            web.get("/v1/decisions/{id}", self.decision),
-            web.post("/v1/decisions", self.decide),
-            web.post("/v1/taps", self.tap),
-            web.post("/v1/chargers/{name}/events", self.report),
-            web.get("/v1/journal", self.journal),
-            web.post("/v1/journal/export", self.export),
-            web.get("/v1/events", self.events),
+            Route("/openapi.json", self.openapi, methods=["GET"]),
+            Route("/v1/status", self.status, methods=["GET"]),
+            Route("/v1/sessions", self.sessions, methods=["GET"]),
+            Route("/v1/decisions/{id}", self.decision, methods=["GET"]),
+            Route("/v1/decisions", self.decide, methods=["POST"]),
+            Route("/v1/taps", self.tap, methods=["POST"]),
+            Route("/v1/chargers/{name}/events", self.report, methods=["POST"]),
+            Route("/v1/journal", self.journal, methods=["GET"]),
+            Route("/v1/journal/export", self.export, methods=["POST"]),
+            Route("/v1/events", self.events, methods=["GET"]),
         ]
 
-    async def openapi(self, request: web.Request) -> web.Response:
-        return web.json_response(
-            description(VERSION, {name: body.model_json_schema() for name, body in BODIES.items()})
-        )
+    async def openapi(self, request: Request) -> Response:
+        return JSONResponse(description(VERSION, {name: body.model_json_schema() for name, body in BODIES.items()}))
 
-    async def status(self, request: web.Request) -> web.Response:
-        return web.json_response(await self._runtime.status())
+    async def status(self, request: Request) -> Response:
+        return JSONResponse(await self._runtime.status())
 
-    async def sessions(self, request: web.Request) -> web.Response:
-        return web.json_response({"sessions": await self._runtime.sessions(page(request, "limit", 50))})
+    async def sessions(self, request: Request) -> Response:
+        return JSONResponse({"sessions": await self._runtime.sessions(page(request, "limit", 50))})
 
-    async def decision(self, request: web.Request) -> web.Response:
-        found = await self._runtime.decision(request.match_info["id"])
+    async def decision(self, request: Request) -> Response:
+        found = await self._runtime.decision(request.path_params["id"])
         if found is None:
             raise Problem(404, "no such decision in the journal; `roamkey journal tail` lists the newest")
-        return web.json_response(found)
+        return JSONResponse(found)
 
-    async def decide(self, request: web.Request) -> web.Response:
+    async def decide(self, request: Request) -> Response:
         body = await read(request, DecisionBody)
         place = Place(evse=body.evse, network=body.network, country=body.country, site=body.site)
         asked = observations.DecisionRequested(
             request=secrets.token_hex(8), presented=self._runtime.present(body.uid), charger=body.charger, place=place
         )
-        return web.json_response(answer(await self._ask(asked, asked.request)))
+        return JSONResponse(answer(await self._ask(asked, asked.request)))
 
-    async def tap(self, request: web.Request) -> web.Response:
+    async def tap(self, request: Request) -> Response:
         body = await read(request, TapBody)
         self._runtime.require_reader(body.reader)
-        tapped = observations.Tapped(
-            reader=body.reader, presented=self._runtime.present(body.uid), request=secrets.token_hex(8)
-        )
-        return web.json_response(answer(await self._ask(tapped, tapped.request or "")))
+        name = secrets.token_hex(8)
+        tapped = observations.Tapped(reader=body.reader, presented=self._runtime.present(body.uid), request=name)
+        return JSONResponse(answer(await self._ask(tapped, name)))
 
-    async def report(self, request: web.Request) -> web.Response:
-        self._runtime.report(
-            request.match_info["name"], event_of(request.match_info["name"], await read(request, EventBody))
-        )
-        return web.json_response({"accepted": True}, status=202)
+    async def report(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        self._runtime.report(name, event_of(name, await read(request, EventBody)))
+        return JSONResponse({"accepted": True}, status_code=202)
 
-    async def journal(self, request: web.Request) -> web.Response:
-        return web.json_response(
-            await self._runtime.journal_page(page(request, "after", -1), page(request, "limit", 100))
-        )
+    async def journal(self, request: Request) -> Response:
+        return JSONResponse(await self._runtime.journal_page(page(request, "after", -1), page(request, "limit", 100)))
 
-    async def export(self, request: web.Request) -> web.Response:
-        body = await read(request, ExportBody)
-        path = Path(body.path)
+    async def export(self, request: Request) -> Response:
+        path = Path((await read(request, ExportBody)).path)
         if not path.is_absolute():
             raise Problem(422, f"path: {path} must be absolute, since the service has a folder of its own")
         try:
             await self._runtime.store.export(path)
         except OSError as error:
             raise Problem(409, f"{path} cannot be written: {error}") from error
-        return web.json_response({"path": str(path)})
+        return JSONResponse({"path": str(path)})
 
-    async def events(self, request: web.Request) -> web.StreamResponse:
+    async def events(self, request: Request) -> Response:
         """JSON lines: each record as it is sealed, and the commands for chargers that this software drives itself."""
-        response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
-        await response.prepare(request)
+        return StreamingResponse(self._lines(), media_type="application/x-ndjson")
+
+    async def _lines(self) -> AsyncIterator[bytes]:
         with self._runtime.listen(STREAM_BACKLOG) as lines:
-            while True:
-                line = await lines.get()
-                if line is None:
-                    return response  # the service stops, or this listener was too slow
-                await response.write(line + b"\n")
+            while (line := await lines.get()) is not None:  # None: the service stops, or this listener was too slow
+                yield line + b"\n"
 
     async def _ask(self, seen: observations.Observation, request: str) -> Reply:
         try:
@@ -187,10 +185,25 @@ class Api:
             raise Problem(504, f"no answer within {ANSWER_TIMEOUT_S:.0f} s; see `roamkey status`") from error
 
 
-def make_room(socket: Path) -> None:
-    """The journal's lock is held by now, so a socket that is still there is a dead service's."""
-    socket.parent.mkdir(parents=True, exist_ok=True)
-    socket.unlink(missing_ok=True)
+class Server(uvicorn.Server):
+    """Signals are the service's business, not the API's."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@contextmanager
+def bound(path: Path, mode: int) -> Iterator[socket.socket]:
+    """A listening socket at this path, gone afterwards. Only the journal's owner gets here: an old one is dead."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
+        listening.bind(str(path))
+        path.chmod(mode)
+        listening.listen(64)
+        yield listening
+    path.unlink(missing_ok=True)
 
 
 class Problem(Exception):
@@ -202,43 +215,48 @@ class Problem(Exception):
 
 
 B = TypeVar("B", bound=Body)
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-@web.middleware
-async def errors_become_answers(request: web.Request, handler: Handler) -> web.StreamResponse:
+async def told(request: Request, error: Exception) -> Response:
     """What the caller did wrong is told to the caller; what we did wrong is also told to the log."""
+    match error:
+        case Problem():
+            return refusal(error.status, str(error))
+        case UnknownDevice():
+            return refusal(404, str(error))
+        case ChargerUnavailable():
+            return refusal(503, str(error))
+        case NotStored():
+            return refusal(507, f"nothing was decided, since it could not be recorded: {error}")
+        case HTTPException():
+            return refusal(error.status_code, error.detail)
+        case _:
+            log.error("%s %s: %s", request.method, request.url.path, error)
+            return refusal(500, str(error))
+
+
+ANSWERS = (Problem, UnknownDevice, ChargerUnavailable, NotStored, JournalError, HTTPException)
+
+
+def refusal(status: int, text: str) -> Response:
+    return JSONResponse({"error": text}, status_code=status)
+
+
+async def read(request: Request, kind: type[B]) -> B:
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > BODY_LIMIT_BYTES:
+            raise Problem(413, f"the body is larger than {BODY_LIMIT_BYTES} bytes")
     try:
-        return await handler(request)
-    except Problem as error:
-        return refusal(error.status, str(error))
-    except UnknownDevice as error:
-        return refusal(404, str(error))
-    except ChargerUnavailable as error:
-        return refusal(503, str(error))
-    except NotStored as error:
-        return refusal(507, f"nothing was decided, since it could not be recorded: {error}")
-    except JournalError as error:
-        log.error("%s %s: %s", request.method, request.path, error)
-        return refusal(500, str(error))
-    except web.HTTPException as error:
-        return refusal(error.status, error.reason)
-
-
-def refusal(status: int, text: str) -> web.Response:
-    return web.json_response({"error": text}, status=status)
-
-
-async def read(request: web.Request, kind: type[B]) -> B:
-    try:
-        return kind.model_validate_json(await request.read())
+        return kind.model_validate_json(bytes(body))
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, each['loc'])) or 'body'}: {each['msg']}" for each in error.errors())
         raise Problem(422, problems) from error
 
 
-def page(request: web.Request, name: str, default: int) -> int:
-    text = request.query.get(name, str(default))
+def page(request: Request, name: str, default: int) -> int:
+    text = request.query_params.get(name, str(default))
     try:
         value = int(text)
     except ValueError as error:
