@@ -70,6 +70,7 @@ class Api:
         try:
             connection.connect()
         except OSError as error:
+            connection.close()
             hint = "start it with `roamkey run --config FILE`, or name its socket with --socket"
             raise Unreachable(f"no service on {self._path} ({error.strerror}); {hint}") from error
         return connection

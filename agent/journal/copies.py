@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from agent.files import sync_folder
 from agent.journal.errors import JournalError
 from agent.journal.folder import JournalFolder
+from agent.journal.schema import connect
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,23 +31,30 @@ class Contents:
 
 @contextmanager
 def stopped_store(folder: Path) -> Iterator[sqlite3.Connection]:
-    """The store of a stopped service, read-only; its lock is held meanwhile. Raises AlreadyRunning."""
+    """The store of a stopped service, for reading; its lock is held meanwhile. Raises AlreadyRunning.
+
+    After a clean stop nothing is touched. After a crash SQLite folds the WAL into the file, as the service's next start
+    would; the mark of the unclean stop stays, so that this start still checks everything.
+    """
     place = JournalFolder(folder)
     if not place.database.exists():
         raise JournalError(f"there is no journal in {folder}: name the service's state folder")
     lock = place.claim()
     try:
-        # EXCLUSIVE here too: it reads a WAL left by a crash without making a -shm file.
-        with _read_only(place.database, "mode=ro") as database:
-            database.execute("PRAGMA locking_mode = EXCLUSIVE")
-            yield database
+        if place.wal.exists() and place.wal.stat().st_size > 0:
+            with _closing(partial(connect, place.database), place.database) as database:
+                yield database
+        else:
+            with exported_file(place.database) as database:
+                yield database
     finally:
         os.close(lock)
 
 
 @contextmanager
 def exported_file(path: Path) -> Iterator[sqlite3.Connection]:
-    with _read_only(path, "mode=ro&immutable=1") as database:
+    address = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
+    with _closing(partial(sqlite3.connect, address, uri=True, isolation_level=None), path) as database:
         yield database
 
 
@@ -88,9 +97,9 @@ def _back_up(database: sqlite3.Connection, temporary: Path) -> None:
 
 
 @contextmanager
-def _read_only(path: Path, mode: str) -> Iterator[sqlite3.Connection]:
+def _closing(open_it: Callable[[], sqlite3.Connection], path: Path) -> Iterator[sqlite3.Connection]:
     try:
-        database = sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True, isolation_level=None)
+        database = open_it()
     except sqlite3.Error as error:
         raise JournalError(f"{path} cannot be opened ({error}): check its name and permissions") from error
     try:

@@ -19,8 +19,8 @@ def a_used_store(folder: Path) -> tuple[str, list[bytes]]:
     """About 50 pages, closed cleanly, with one session still open. Its journal id and records."""
     with open_journal(folder) as journal:
         journal.append(at(authorised("done"), started("done"), ended("done"), authorised("open"), started("open")))
-        for energy_wh in range(200):
-            journal.append(at(metered("open", energy_wh)))
+        for energy_wh in range(0, 200, 20):
+            journal.append(at(*(metered("open", energy_wh + more) for more in range(20))))
         return journal.head().journal, bodies_of(journal)
 
 
