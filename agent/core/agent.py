@@ -30,7 +30,7 @@ from agent.core.effects import (
 from agent.core.facts import EndReason, Holder, Outcome, Trigger
 from agent.core.instants import Instant, time_ordered_id
 from agent.core.observations import Observation, Presented
-from agent.core.policy import Policy, Token
+from agent.core.policy import Policy, Token, TokenStatus
 from agent.core.presence import Crowd, Presence, Tap, anonymous, look, reader_back
 from agent.core.requests import Place, Request, Usage
 from agent.core.rules import policy_age
@@ -41,6 +41,8 @@ Effects = tuple[Effect, ...]
 V = TypeVar("V")
 
 REMEMBERED_ENDED_SESSIONS = 32  # late charger events about these are recognised as late
+REMEMBERED_CONTRADICTIONS = 16  # for each charger; what it repeats of these is not recorded again
+FAULT = "fault "  # such complaints are forgotten when the charger is well again
 STRANGER = Presented(credential=RANDOM, token=None)
 
 
@@ -72,7 +74,7 @@ class State:
     presences: Mapping[str, Presence] = field(default_factory=lambda: MappingProxyType({}))
     reachable: frozenset[str] = frozenset()
     lost_readers: frozenset[str] = frozenset()
-    contradictions: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    contradictions: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
     storage_full: bool = False
 
     @property
@@ -109,7 +111,7 @@ class Agent:
                 self._note_reader(seen.reader, lost=True)
                 return (Record(facts=(facts.ReaderLost(reader=seen.reader, cause=seen.cause),)),)
             case observations.PluggedIn():
-                return ()
+                return self._event(Event.PLUGGED_IN, seen.charger, None, None, None, now)
             case observations.Unplugged():
                 return self._event(Event.UNPLUGGED, seen.charger, None, None, None, now)
             case observations.ChargingStarted():
@@ -121,6 +123,8 @@ class Agent:
                     Event.STOPPED, seen.charger, seen.session, seen.meter_wh, None, now, reason=end_reason(seen.reason)
                 )
             case observations.Faulted():
+                if not self._is_news(seen.charger, f"{FAULT}{seen.code}"):
+                    return ()
                 return (Record(facts=(facts.ChargerFaulted(charger=seen.charger, code=seen.code),)),)
             case observations.ChargerFound():
                 return self._charger_found(seen, now)
@@ -128,7 +132,9 @@ class Agent:
                 if seen.charger not in self.state.reachable:
                     return ()
                 self._change(reachable=self.state.reachable - {seen.charger})
-                return (Record(facts=(facts.ChargerLost(charger=seen.charger, cause=seen.cause),)),)
+                session = self.state.open_at(seen.charger)
+                deadline = self._deadline(session) if session is not None else ()
+                return (Record(facts=(facts.ChargerLost(charger=seen.charger, cause=seen.cause),)), *deadline)
             case observations.PolicyActivated():
                 return self._activate(seen)
             case observations.Noted():
@@ -137,7 +143,10 @@ class Agent:
                 return (Record(facts=(facts.ClockStepped(step_ms=seen.step_ms, quality=seen.quality),)),)
             case observations.StorageChanged():
                 self._change(storage_full=seen.full)
-                return ()
+                if seen.full:
+                    return ()
+                # A time-out that could not be recorded was undone as a whole: it comes again now.
+                return tuple(wake for session in self.state.open_sessions for wake in self._deadline(session))
             case observations.Woken():
                 return self._wake(seen, now)
             case observations.Leaving():
@@ -250,7 +259,7 @@ class Agent:
             Record(facts=(fact,)),
             *answers,
             StopCharging(charger=session.charger, session=session.id),
-            WakeAt(monotonic_ms=now.monotonic_ms + self.setup.timing.stop_timeout_ms),
+            *self._deadline(self.state.sessions[session.id]),
         )
 
     def _answer(self, seen: observations.DecisionRequested, now: Instant) -> Effects:
@@ -361,6 +370,7 @@ class Agent:
     def _charger_found(self, seen: observations.ChargerFound, now: Instant) -> Effects:
         known = seen.charger in self.state.reachable
         self._change(reachable=self.state.reachable | {seen.charger})
+        self._forget(seen.charger, FAULT if known else "")
         found = Record(facts=(facts.ChargerFound(charger=seen.charger, state=seen.state),))
         said = () if known else (found,)
         session = self.state.open_at(seen.charger)
@@ -391,14 +401,17 @@ class Agent:
         reason: EndReason | None = None,
     ) -> Effects:
         session = self.state.open_at(charger) if session_id is None else self.state.sessions.get(session_id)
-        if session is None:
+        anonymous_idle = event is Event.METERED and session_id is None and not power_w
+        if anonymous_idle and (session is None or session.meter_start_wh is None):
+            return ()  # a meter that is read while nothing flows
+        if session is None or session.charger != charger:
             return self._unknown(event, charger, session_id, meter_wh)
         step = TRANSITIONS[session.phase][event]
         match step:
             case Step.IGNORE:
                 return ()
             case Step.BEGIN:
-                return self._begin(session, meter_wh or 0, now)
+                return self._begin(session, meter_wh, now)
             case Step.METER:
                 return self._meter(session, event, meter_wh, power_w, now)
             case Step.RESUME:
@@ -409,17 +422,13 @@ class Agent:
                 return self._start_again(session, now)
             case Step.FINISH_INCOMPLETE:
                 why = EndReason.EV_DISCONNECTED if event is Event.UNPLUGGED else EndReason.POWER_LOSS
-                return self._finish(session, session.stop_reason or why, None, False, now)
+                return self._finish(session, why, meter_wh, False, now)
             case Step.WITHDRAW:
                 return self._withdraw(session, reason, now)
             case Step.START_AGAIN:
                 return self._start_again(session, now)
-            case Step.STOP_AGAIN if session.meter_start_wh is None:
-                return self._withdraw(session, reason, now)
             case Step.STOP_AGAIN:
-                self._keep(replace(session, watched_ms=now.monotonic_ms))
-                again = now.monotonic_ms + self.setup.timing.stop_timeout_ms
-                return (StopCharging(charger=session.charger, session=session.id), WakeAt(monotonic_ms=again))
+                return self._stop_again(session, event, meter_wh, now)
             case Step.CONTRADICT:
                 return self._contradict(session, event, charger, meter_wh)
             case Step.CONTRADICT_AND_STOP:
@@ -435,10 +444,14 @@ class Agent:
             case _:
                 assert_never(step)
 
-    def _begin(self, session: Session, meter_wh: int, now: Instant) -> Effects:
+    def _begin(self, session: Session, meter_wh: int | None, now: Instant) -> Effects:
+        """From the first known reading on. An unknown one is not zero: the register counts since it was made."""
+        if meter_wh is None:
+            return ()
         started = facts.SessionStarted(
             session=session.id, meter_wh=meter_wh, started_at=now.utc, boot=now.boot, monotonic_ms=now.monotonic_ms
         )
+        self._forget(session.charger, FAULT)
         self._keep(replace(evolve(session, started), recorded_ms=now.monotonic_ms))
         return (Record(facts=(started,)),)
 
@@ -447,7 +460,9 @@ class Agent:
     ) -> Effects:
         if meter_wh is None:
             return ()
-        if session.meter_last_wh is not None and meter_wh < session.meter_last_wh:
+        if session.meter_start_wh is None:
+            return self._begin(session, meter_wh, now)
+        if runs_backwards(session, meter_wh):
             return self._contradict(session, event, session.charger, meter_wh)
         metered = replace(session, meter_last_wh=meter_wh)
         due = session.recorded_ms is None or (
@@ -458,22 +473,49 @@ class Agent:
             session=session.id, meter_wh=meter_wh, energy_wh=metered.energy_wh, power_w=power_w
         )
         kept: Effects = (Record(facts=(sample,), urgent=False),) if due else ()
+        return (*kept, *self._stop_at_cap(session.id, now))
+
+    def _stop_at_cap(self, session_id: str, now: Instant) -> Effects:
+        session = self.state.sessions[session_id]
         cap = session.max_energy_wh
-        if session.phase is Phase.CHARGING and cap is not None and metered.energy_wh >= cap:
-            return (*kept, *self._stop(self.state.sessions[session.id], EndReason.ENERGY_LIMIT, None, now))
-        return kept
+        if session.phase is not Phase.CHARGING or cap is None or session.energy_wh < cap:
+            return ()
+        return self._stop(session, EndReason.ENERGY_LIMIT, None, now)
 
     def _resume(self, session: Session, event: Event, meter_wh: int | None, now: Instant) -> Effects:
         """The charger still has our session: go on where it stands. Energy of the gap is in the meter's difference."""
+        contradicted: Effects = ()
+        if event is Event.STARTED and session.meter_start_wh is not None:
+            meter_wh = None  # a start repeats the reading at the start
+        if meter_wh is not None and runs_backwards(session, meter_wh):
+            contradicted = self._contradict(session, event, session.charger, meter_wh)
+            meter_wh = None
         resumed = facts.SessionResumed(session=session.id, meter_wh=meter_wh)
         session = replace(evolve(session, resumed), watched_ms=now.monotonic_ms, recorded_ms=now.monotonic_ms)
         self._keep(session)
-        effects: Effects = (Record(facts=(resumed,)),)
-        if session.phase is Phase.AUTHORISED and event is not Event.FOUND_WAITING:
-            effects = (*effects, *self._begin(session, meter_wh or 0, now))
+        effects: Effects = (*contradicted, Record(facts=(resumed,)))
+        if session.meter_start_wh is None and event is not Event.FOUND_WAITING:
+            effects = (*effects, *self._begin(session, meter_wh, now))
         if session.phase is Phase.STOPPING:
             effects = (*effects, StopCharging(charger=session.charger, session=session.id))
-        return (*effects, *self._deadline(self.state.sessions[session.id]))
+        capped = self._stop_at_cap(session.id, now)
+        return (*effects, *(capped or self._deadline(self.state.sessions[session.id])))
+
+    def _stop_again(self, session: Session, event: Event, meter_wh: int | None, now: Instant) -> Effects:
+        """Until it stops. One that never began is withdrawn; one whose charger stays away ends with what is known."""
+        if session.meter_start_wh is None and event not in (Event.STARTED, Event.FOUND_CHARGING):
+            return self._withdraw(session, None, now)
+        if event is Event.TIME_OUT and session.charger not in self.state.reachable:
+            return self._finish(session, None, None, False, now)
+        # A start told again repeats the reading at the start; it is no sample.
+        said = (
+            ()
+            if event is Event.STARTED and session.meter_start_wh is not None
+            else self._meter(session, event, meter_wh, None, now)
+        )
+        session = replace(self.state.sessions[session.id], watched_ms=now.monotonic_ms)
+        self._keep(session)
+        return (*said, StopCharging(charger=session.charger, session=session.id), *self._deadline(session))
 
     def _may_start_again(self, session: Session, now: Instant) -> bool:
         """Cut off between the green light and the start: the driver still waits, if it was only just."""
@@ -485,21 +527,21 @@ class Agent:
         )
 
     def _start_again(self, session: Session, now: Instant) -> Effects:
+        """Ask again, never for longer than was granted: else a stranger could plug in an hour later."""
+        ask = StartCharging(charger=session.charger, session=session.id, max_energy_wh=session.max_energy_wh)
+        if session.phase is Phase.AUTHORISED:
+            return (ask,)
         resumed = facts.SessionResumed(session=session.id, meter_wh=None)
-        session = replace(evolve(session, resumed), watched_ms=now.monotonic_ms)
+        session = replace(evolve(session, resumed), watched_ms=session.authorised_ms)
         self._keep(session)
-        return (
-            Record(facts=(resumed,)),
-            StartCharging(charger=session.charger, session=session.id, max_energy_wh=session.max_energy_wh),
-            *self._deadline(session),
-        )
+        return (Record(facts=(resumed,)), ask, *self._deadline(session))
 
     def _finish(
         self, session: Session, reason: EndReason | None, meter_wh: int | None, complete: bool, now: Instant
     ) -> Effects:
         """What stopped it first counts: a stop asked for here outranks the charger's echo of it."""
         why = session.stop_reason or reason or EndReason.FAULT
-        if meter_wh is not None and session.meter_last_wh is not None and meter_wh < session.meter_last_wh:
+        if meter_wh is not None and runs_backwards(session, meter_wh):
             contradicted = self._contradict(session, Event.STOPPED, session.charger, meter_wh)
             meter_wh, complete = None, False
         else:
@@ -520,7 +562,10 @@ class Agent:
         if event not in (Event.STARTED, Event.METERED, Event.FOUND_CHARGING):
             return ()
         told = self._tell(charger, f"{session_id}/{event}", None, event, "none", meter_wh)
-        return (*told, StopCharging(charger=charger, session=session_id)) if session_id and told else told
+        if session_id is None or not (told or event is Event.FOUND_CHARGING):
+            return told
+        ours = (QueryCharger(charger=charger),) if self.state.open_at(charger) is not None else ()
+        return (*told, StopCharging(charger=charger, session=session_id), *(ours if told else ()))
 
     def _contradict(self, session: Session, event: Event, charger: str, meter_wh: int | None) -> Effects:
         return self._tell(charger, f"{session.id}/{event}/{session.phase}", session.id, event, session.phase, meter_wh)
@@ -528,12 +573,25 @@ class Agent:
     def _tell(
         self, charger: str, key: str, session: str | None, event: Event, phase: str, meter_wh: int | None
     ) -> Effects:
-        """Once for each kind of contradiction in a row: a charger that repeats itself cannot fill the journal."""
-        if self.state.contradictions.get(charger) == key:
+        if not self._is_news(charger, key):
             return ()
-        self._change(contradictions=with_item(self.state.contradictions, charger, key))
         fact = facts.SessionContradicted(session=session, charger=charger, event=event, phase=phase, meter_wh=meter_wh)
         return (Record(facts=(fact,)),)
+
+    def _is_news(self, charger: str, key: str) -> bool:
+        """Once for each kind of complaint: a charger that repeats itself cannot fill the journal."""
+        said = self.state.contradictions.get(charger, ())
+        if key in said:
+            return False
+        kept = (*said, key)[-REMEMBERED_CONTRADICTIONS:]
+        self._change(contradictions=with_item(self.state.contradictions, charger, kept))
+        return True
+
+    def _forget(self, charger: str, prefix: str) -> None:
+        said = self.state.contradictions.get(charger, ())
+        kept = tuple(key for key in said if not key.startswith(prefix))
+        if kept != said:
+            self._change(contradictions=with_item(self.state.contradictions, charger, kept))
 
     # The service's own life
 
@@ -553,16 +611,17 @@ class Agent:
     def _wake(self, seen: observations.Woken, now: Instant) -> Effects:
         """Sessions open in the journal are interrupted until their charger says what became of them."""
         policy = self.state.policy
+        left = tuple(session for session in seen.sessions if session.is_open)
         told: list[facts.Fact] = [
             facts.AgentStarted(
                 version=seen.version,
                 boot=now.boot,
-                open_sessions=len(seen.sessions),
+                open_sessions=len(left),
                 policy_revision=policy.revision if policy is not None else None,
             )
         ]
         effects: list[Effect] = []
-        for session in seen.sessions:
+        for session in left:
             cut = facts.SessionInterrupted(session=session.id, last_meter_wh=session.meter_last_wh)
             if session.phase is not Phase.INTERRUPTED:
                 told.append(cut)
@@ -581,9 +640,10 @@ class Agent:
 
     def _due_ms(self, session: Session) -> int | None:
         timing = self.setup.timing
+        heard = session.charger in self.state.reachable
         lasting = {
             Phase.AUTHORISED: timing.start_timeout_ms,
-            Phase.STOPPING: timing.stop_timeout_ms,
+            Phase.STOPPING: timing.stop_timeout_ms if heard else timing.resume_timeout_ms,
             Phase.INTERRUPTED: timing.resume_timeout_ms,
         }.get(session.phase)
         return None if lasting is None else session.watched_ms + lasting
@@ -624,13 +684,22 @@ def recognised(presented: Presented) -> Presented:
 
 
 def may_stop(session: Session, presented: Presented) -> bool:
-    """The card that began it, or one of the same parent group (OCPI group_id, compared without case)."""
+    """The card that began it, even if it was blocked since, or an active one of the same parent group.
+
+    OCPI: a token's group_id, compared without case.
+    """
     if presented.credential.assurance is Assurance.RANDOM or not presented.credential.is_identity:
         return False
     if presented.credential.reference == session.credential.reference:
         return True
-    parent = presented.token.parent if presented.token is not None else None
-    return parent is not None and session.holder.parent is not None and parent.lower() == session.holder.parent.lower()
+    token = presented.token
+    if token is None or token.status is not TokenStatus.ACTIVE or not token.parent or not session.holder.parent:
+        return False
+    return token.parent.lower() == session.holder.parent.lower()
+
+
+def runs_backwards(session: Session, meter_wh: int) -> bool:
+    return session.meter_last_wh is not None and meter_wh < session.meter_last_wh
 
 
 def end_reason(text: str) -> EndReason:

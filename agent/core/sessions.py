@@ -93,13 +93,18 @@ def start(fact: SessionAuthorised) -> Session:
 
 
 def evolve(session: Session, fact: SessionFact) -> Session:
+    """Total: what has ended stays as it was sealed, and what began twice began the first time."""
+    if session.phase is Phase.ENDED:
+        return session
     match fact:
         case SessionAuthorised():
             return session  # the same authorisation told twice
+        case SessionStarted() if session.meter_start_wh is not None:
+            return session
         case SessionStarted():
             return replace(
                 session,
-                phase=Phase.CHARGING,
+                phase=Phase.CHARGING if session.phase is Phase.AUTHORISED else session.phase,
                 started_at=fact.started_at,
                 started_boot=fact.boot,
                 started_ms=fact.monotonic_ms,
@@ -149,6 +154,7 @@ class Event(StrEnum):
     FOUND_WAITING = "found waiting with it"
     FOUND_IDLE = "found idle"
     FOUND_OTHER = "found charging something else"
+    PLUGGED_IN = "plugged in"
     TIME_OUT = "time out"
 
 
@@ -179,6 +185,7 @@ TRANSITIONS: dict[Phase, dict[Event, Step]] = {
         Event.FOUND_WAITING: Step.IGNORE,
         Event.FOUND_IDLE: Step.START_AGAIN,
         Event.FOUND_OTHER: Step.CONTRADICT_AND_FINISH,
+        Event.PLUGGED_IN: Step.START_AGAIN,  # tapped first, plugged in then: it had nothing to start before
         Event.TIME_OUT: Step.WITHDRAW,
     },
     Phase.CHARGING: {
@@ -190,10 +197,11 @@ TRANSITIONS: dict[Phase, dict[Event, Step]] = {
         Event.FOUND_WAITING: Step.METER,  # paused by the car or by load management
         Event.FOUND_IDLE: Step.FINISH_INCOMPLETE,
         Event.FOUND_OTHER: Step.CONTRADICT_AND_FINISH,
+        Event.PLUGGED_IN: Step.IGNORE,
         Event.TIME_OUT: Step.IGNORE,  # charging may last
     },
     Phase.STOPPING: {
-        Event.STARTED: Step.CONTRADICT_AND_STOP,
+        Event.STARTED: Step.STOP_AGAIN,  # the start overtook the stop: what flows is counted
         Event.METERED: Step.METER,  # still running down
         Event.STOPPED: Step.FINISH,
         Event.UNPLUGGED: Step.FINISH_INCOMPLETE,
@@ -201,6 +209,7 @@ TRANSITIONS: dict[Phase, dict[Event, Step]] = {
         Event.FOUND_WAITING: Step.STOP_AGAIN,
         Event.FOUND_IDLE: Step.FINISH_INCOMPLETE,
         Event.FOUND_OTHER: Step.CONTRADICT_AND_FINISH,
+        Event.PLUGGED_IN: Step.IGNORE,
         Event.TIME_OUT: Step.STOP_AGAIN,
     },
     Phase.INTERRUPTED: {
@@ -212,6 +221,7 @@ TRANSITIONS: dict[Phase, dict[Event, Step]] = {
         Event.FOUND_WAITING: Step.RESUME,
         Event.FOUND_IDLE: Step.FINISH_INCOMPLETE,
         Event.FOUND_OTHER: Step.CONTRADICT_AND_FINISH,
+        Event.PLUGGED_IN: Step.IGNORE,  # what it is doing has been asked
         Event.TIME_OUT: Step.FINISH_INCOMPLETE,
     },
     Phase.ENDED: {
@@ -223,6 +233,7 @@ TRANSITIONS: dict[Phase, dict[Event, Step]] = {
         Event.FOUND_WAITING: Step.CONTRADICT_AND_STOP,
         Event.FOUND_IDLE: Step.IGNORE,
         Event.FOUND_OTHER: Step.IGNORE,
+        Event.PLUGGED_IN: Step.IGNORE,
         Event.TIME_OUT: Step.IGNORE,
     },
 }
