@@ -69,7 +69,7 @@ def shares(piece: Slice, elements: Iterable[Element], zone: ZoneInfo | None) -> 
             if seconds is not None and length_s > 0:
                 yield from _inner(Fraction(seconds - piece.elapsed_before_s) / length_s)
         if zone is not None and span is not None and piece.start is not None and restrictions.are_local:
-            moments.update(dict.fromkeys(_changes(restrictions, piece.start, piece.start + span, zone)))
+            moments.update(dict.fromkeys(changes(restrictions, piece.start, piece.start + span, zone)))
     for moment in moments:
         if span and piece.start is not None:
             yield from _inner(Fraction((moment - piece.start) // _TICK, span // _TICK))
@@ -96,7 +96,7 @@ def _duration_s(piece: Slice) -> Fraction:
     return Fraction(span // _TICK, 1_000_000)
 
 
-def _changes(restrictions: Restrictions, start: datetime, end: datetime, zone: ZoneInfo) -> Iterator[datetime]:
+def changes(restrictions: Restrictions, start: datetime, end: datetime, zone: ZoneInfo) -> Iterator[datetime]:
     """UTC moments at which the local clock passes a boundary; a cut too many does no harm.
 
     A local time that occurs twice is passed twice; one that never occurs is passed when the clock jumps over it.

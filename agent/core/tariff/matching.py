@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 
@@ -94,11 +94,8 @@ def in_window(minute: int, start: int | None, end: int | None) -> bool:
     return begin <= minute < finish if begin <= finish else minute >= begin or minute < finish
 
 
-def _local(restrictions: Restrictions, local: datetime | None, matching: Matching) -> bool:
-    if not restrictions.are_local:
-        return True
-    if local is None:
-        return matching.missing is Missing.MATCH
+def matches_local(restrictions: Restrictions, local: datetime) -> bool:
+    """The restrictions on the wall clock alone."""
     day = local.date()
     return (
         in_window(local.hour * 60 + local.minute, restrictions.start_minute, restrictions.end_minute)
@@ -106,6 +103,37 @@ def _local(restrictions: Restrictions, local: datetime | None, matching: Matchin
         and (restrictions.end_date is None or day < restrictions.end_date)  # exclusive
         and (restrictions.days_of_week is None or day.weekday() in restrictions.days_of_week)
     )
+
+
+def never_matches(restrictions: Restrictions) -> str | None:
+    """Why no session can ever meet these restrictions, whatever else the tariff says; None when one might."""
+    for name, minimum, maximum in (
+        ("kwh", restrictions.min_kwh, restrictions.max_kwh),
+        ("current", restrictions.min_current_a, restrictions.max_current_a),
+        ("power", restrictions.min_power_kw, restrictions.max_power_kw),
+        ("duration", restrictions.min_duration_s, restrictions.max_duration_s),
+    ):
+        if minimum is not None and maximum is not None and minimum >= maximum:
+            return f"min_{name} {minimum} is not below max_{name} {maximum}, which is exclusive"
+        if name in ("kwh", "duration") and maximum is not None and maximum <= 0:
+            return f"max_{name} {maximum} is exclusive and nothing is below it"
+    start, end = restrictions.start_minute, restrictions.end_minute
+    if (start is not None or end is not None) and (start or 0) == (DAY_MINUTES if end is None else end):
+        return "start_time and end_time are the same"
+    first, last = restrictions.start_date, restrictions.end_date
+    if first is not None and last is not None:
+        if first >= last:
+            return f"start_date {first} is not before end_date {last}, which is exclusive"
+        days = {(first + timedelta(days=offset)).weekday() for offset in range(min(7, (last - first).days))}
+        if restrictions.days_of_week is not None and not days & restrictions.days_of_week:
+            return f"none of its weekdays lies between {first} and {last}"
+    return "its list of weekdays has no weekday" if restrictions.days_of_week == frozenset() else None
+
+
+def _local(restrictions: Restrictions, local: datetime | None, matching: Matching) -> bool:
+    if not restrictions.are_local:
+        return True
+    return matching.missing is Missing.MATCH if local is None else matches_local(restrictions, local)
 
 
 def _within(minimum: Decimal | None, value: Decimal, maximum: Decimal | None) -> bool:
