@@ -176,6 +176,11 @@ class Store:
         ):
             yield body
 
+    def count(self) -> int:
+        """How many records are stored, without judging them: cheap enough to ask every second."""
+        (stored,) = self._db.execute("SELECT count(*) FROM records WHERE quarantined IS NULL").fetchone()
+        return int(stored)
+
     def unplaced(self) -> dict[str, int]:
         """How many unreadable payloads without a known place are kept, by device."""
         return dict(self._db.execute("SELECT device, count(*) FROM unplaced GROUP BY device").fetchall())
@@ -227,15 +232,17 @@ class Store:
         held, body = self._db.execute(
             "SELECT hash, body FROM records WHERE stream = ? AND sequence = ?", (stream, sequence)
         ).fetchone()
-        if held != line.hash:
-            self._keep_fork(stream, sequence, line.hash, line.body, "another record has this sequence")
-        elif body is None and reason is None:
-            # Withheld once, arrived after all: the broker's limit was raised.
+        if body is None and reason is None:
+            # Withheld once, arrived after all. A hello only claims a hash; the record itself is what counts.
             self._db.execute(
-                "UPDATE records SET body = ?, previous = ?, id = ?, quarantined = NULL "
+                "UPDATE records SET hash = ?, previous = ?, id = ?, body = ?, quarantined = NULL "
                 "WHERE stream = ? AND sequence = ?",
-                (line.body, previous, id, stream, sequence),
+                (line.hash, previous, id, line.body, stream, sequence),
             )
+            if held != line.hash:
+                self._go_back_to(stream, sequence - 1)
+        elif held != line.hash:
+            self._keep_fork(stream, sequence, line.hash, line.body, "another record has this sequence")
         else:
             self._db.execute("UPDATE streams SET duplicates = duplicates + 1 WHERE stream = ?", (stream,))
         return False
@@ -280,17 +287,22 @@ class Store:
         ).fetchone()[0]
         if wrong is not None:
             self._db.execute("DELETE FROM lost WHERE stream = ? AND last >= ?", (stream, first))
-            held = self._db.execute(
-                "SELECT hash FROM records WHERE stream = ? AND sequence = ?", (stream, wrong - 1)
-            ).fetchone()
-            self._db.execute(
-                "UPDATE streams SET through = ?, through_hash = ? WHERE stream = ? AND through >= ?",
-                (wrong - 1, held[0] if held else (GENESIS if wrong == 1 else ""), stream, wrong),
-            )
+            self._go_back_to(stream, wrong - 1)
         self._advance(stream)
         (through,) = self._db.execute("SELECT through FROM streams WHERE stream = ?", (stream,)).fetchone()
         for low, high in self._missing_between(stream, through, first):
             self._db.execute("INSERT OR REPLACE INTO lost VALUES (?, ?, ?)", (stream, low, high))
+
+    def _go_back_to(self, stream: int, through: int) -> None:
+        """Judge the chain again from there; nothing that is stored is touched."""
+        held = self._db.execute(
+            "SELECT hash FROM records WHERE stream = ? AND sequence = ?", (stream, through)
+        ).fetchone()
+        hash = held[0] if held else (GENESIS if through == 0 else "")
+        self._db.execute(
+            "UPDATE streams SET through = ?, through_hash = ? WHERE stream = ? AND through > ?",
+            (through, hash, stream, through),
+        )
 
     def _missing_between(self, stream: int, after: int, before: int) -> list[tuple[int, int]]:
         rows = self._db.execute(

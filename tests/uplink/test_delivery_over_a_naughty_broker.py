@@ -23,7 +23,7 @@ SMALL = BatchLimits(records=5)
 @pytest.mark.parametrize("receive_maximum", [1, 10, 20])
 def test_receive_maximum_is_never_exceeded(fleet: Fleet, receive_maximum: int) -> None:
     async def story() -> None:
-        fleet.outbox.seal_many(500)
+        fleet.outbox.seal_many(150)
         async with (
             strict_broker(receive_maximum=receive_maximum, puback_delay_s=0.002) as broker,
             fleet.receiver(broker.port),
@@ -35,7 +35,7 @@ def test_receive_maximum_is_never_exceeded(fleet: Fleet, receive_maximum: int) -
             assert max(broker.most_in_flight.values()) <= receive_maximum
 
     asyncio.run(story())
-    assert fleet.assert_complete(500).duplicates_on_wire == 0
+    assert fleet.assert_complete(150).duplicates_on_wire == 0
 
 
 @pytest.mark.slow

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sync.messages import (
@@ -65,6 +65,7 @@ NAMES = [
 ]
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.dictionaries(st.sampled_from(NAMES), JSON))
 def test_wrong_shapes_are_bad_messages_and_nothing_else(message: dict[str, object]) -> None:
     for parse in (

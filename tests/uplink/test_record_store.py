@@ -179,6 +179,19 @@ def test_a_withheld_record_counts_as_handled_and_keeps_the_chain(store: Store) -
     assert (audit(store).stored, audit(store).quarantined) == (4, {})
 
 
+def test_a_forged_claim_of_a_withheld_record_gives_way_to_the_record(store: Store) -> None:
+    """A hello is not signed: whoever sits between could make one up."""
+    journal = a_journal(4)
+    forged = {at: Withheld(hash="ab" * 32, reason="made up") for at in (2, 4)}
+    assert store.greet("gw-1", hello(journal, withheld=forged)).through == 0
+    assert deliver(store, journal, 1).through == 2
+
+    state = deliver(store, journal, 2, 3, 4)
+
+    assert (state.through, state.hash, state.quarantined) == (4, journal._hashes[3], {})
+    assert (audit(store).forks, audit(store).chain_ok, store.count()) == (0, True, 4)
+
+
 def test_what_the_device_no_longer_holds_is_declared_and_not_waited_for(store: Store) -> None:
     journal = a_journal(10)
     deliver(store, journal, 1, 2)
