@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.core.facts import Fact, JournalOpened
+from agent.core.facts import Fact, JournalOpened, ReaderLost
+from agent.journal import StorageBroken
 from agent.journal.salvage import salvage
 from agent.journal.verification import verify
 from agent.wire import hash_of, open_record
@@ -116,6 +117,7 @@ def test_a_damaged_store_is_moved_aside_and_the_service_goes_on(damage: Callable
         assert len(running[0]) <= 3, "of the meter values only the newest is carried over"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", WAYS, ids=lambda way: way.__name__)
 def test_damage_below_a_clean_stop_is_found_at_the_latest_after_the_failure(
     damage: Callable[[Path], None], tmp_path: Path
@@ -123,8 +125,6 @@ def test_damage_below_a_clean_stop_is_found_at_the_latest_after_the_failure(
     """A clean stop is believed, so it may take one failed start or read; it never crashes twice for one damage."""
     a_used_store(tmp_path)
     damage(tmp_path / "journal.db")
-    from agent.journal import StorageBroken
-
     for attempt in range(2):
         try:
             journal = open_journal(tmp_path)
@@ -144,8 +144,6 @@ def test_damage_below_a_clean_stop_is_found_at_the_latest_after_the_failure(
 
 def test_bit_rot_in_a_large_record_beyond_a_page_loses_that_record_only(tmp_path: Path) -> None:
     with open_journal(tmp_path) as journal:
-        from agent.core.facts import ReaderLost
-
         journal.append(at(ReaderLost(reader="front", cause="x" * 20_000), metered()))
         bodies = bodies_of(journal)
     assert list(salvage(tmp_path / "journal.db").values()) == bodies, "SQLite follows the overflow pages"

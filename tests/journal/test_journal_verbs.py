@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import threading
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -19,6 +20,7 @@ from agent.cli import output
 from agent.journal import Journal
 from agent.vault import Vault
 from tests.journal.samples import (
+    SOURCE,
     a_refusal,
     an_instant,
     at,
@@ -90,9 +92,6 @@ class Service:
 
 @pytest.fixture
 def service(state: Path, tmp_path: Path) -> Iterator[Service]:
-    from agent.journal import Journal
-    from tests.journal.samples import SOURCE
-
     journal = Journal.open(state / "journal", source=SOURCE, now=an_instant(), check_same_thread=False)
     running = Service(journal, tmp_path / "api.sock")
     running.thread.start()
@@ -171,8 +170,6 @@ def test_the_store_of_a_stopped_service_is_read_and_left_as_it_is(
 
 
 def test_the_store_that_a_crash_left_is_read_with_its_wal(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    import shutil
-
     with open_journal(state / "journal") as journal:
         journal.append(at(metered("s-2")))
         shutil.copytree(state, state.parent / "crashed")
