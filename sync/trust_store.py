@@ -94,7 +94,7 @@ class TrustStore:
     def __init__(self, path: Path) -> None:
         self._path = path
         try:
-            self._connection = sqlite3.connect(path, isolation_level=None, timeout=1.0, check_same_thread=False)
+            self._connection = sqlite3.connect(path, isolation_level=None, timeout=0.3, check_same_thread=False)
             self._prepare()
         except sqlite3.Error as error:
             self.close()

@@ -236,11 +236,11 @@ def _unique(document: str, people: list[P]) -> dict[str, P]:
 
 def _utc(value: Any) -> Any:
     if not isinstance(value, str) or not value.endswith("Z"):
-        raise ValueError("must be a UTC time such as 2026-05-01T00:00:00Z")
+        raise ValueError("must be a time with its zone, such as 2026-05-01T00:00:00Z")
     try:
         return datetime.fromisoformat(value).astimezone(UTC)
     except ValueError:
-        raise ValueError("must be a UTC time such as 2026-05-01T00:00:00Z") from None
+        raise ValueError("must be a time with its zone, such as 2026-05-01T00:00:00Z") from None
 
 
 Utc = Annotated[datetime, BeforeValidator(_utc)]

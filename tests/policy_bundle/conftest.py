@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -169,6 +170,14 @@ class ADevice:
     def revision(self) -> int | None:
         active = self.cache.active
         return active.policy.revision if active is not None else None
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """In memory where there is such a place: these tests are about order and content, and fsync as much as a device."""
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(prefix="roamkey-", dir=memory if memory.is_dir() else None) as folder:
+        yield Path(folder)
 
 
 @pytest.fixture
