@@ -31,12 +31,12 @@ from agent.core.facts import (
     SessionStopRequested,
 )
 from agent.core.instants import Instant
-from agent.journal.ballast import Ballast, free_bytes
+from agent.journal.ballast import BALLAST_BYTES, Ballast, free_bytes
 from agent.journal.copies import copy_out
 from agent.journal.errors import JournalError, StorageBroken, StorageFull
 from agent.journal.folder import JournalFolder
 from agent.journal.opening import chain, open_store, session_facts
-from agent.journal.schema import insert, is_full
+from agent.journal.schema import PAGE_BYTES, insert, is_full
 from agent.wire import CHECKPOINT_TYPE, Record, checkpoint_claims, hash_of, open_record, origin_of
 from sync.ports import Head, Sealed
 
@@ -56,7 +56,7 @@ class Signer(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Statistics:
-    """For status and warnings. `tight`: the ballast is gone, so new sessions should be refused."""
+    """For status and warnings. `tight`: no reserve is left, so new sessions should be refused."""
 
     journal: str
     records: int
@@ -254,13 +254,17 @@ class Journal:
             open_sessions=open_count,
             size_bytes=sum(file.stat().st_size for file in files if file.exists()),
             free_bytes=free_bytes(self._folder.path),
-            tight=not self._ballast.present,
+            tight=self.tight,
         )
 
     @property
     def tight(self) -> bool:
-        """The ballast is gone: there is room for the ends of sessions, not for new ones."""
-        return not self._ballast.present
+        """No reserve is left, neither as ballast nor as pruned pages: new sessions should be refused."""
+        if self._ballast.present:
+            return False
+        with self._reading() as database:
+            spare_pages = database.execute("PRAGMA freelist_count").fetchone()[0]
+        return bool(spare_pages * PAGE_BYTES < BALLAST_BYTES)
 
     def close(self) -> None:
         """After a failure the mark of an unclean stop stays, so that the next start checks everything."""
