@@ -63,6 +63,7 @@ class LoopbackBroker:
         self._process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / "broker.log").open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 *self._command(), stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log
