@@ -18,11 +18,15 @@ class CarrierError(Exception):
     """The carrier cannot say now whether the document exists, or what it holds cannot be taken."""
 
 
+class DocumentTooLarge(CarrierError):
+    """It is there and longer than it may be; waiting does not help."""
+
+
 class Carrier(Protocol):
     async def fetch(self, name: str, max_bytes: int) -> bytes | None:
         """The document "metadata/NAME.json" or "targets/SHA256"; None when it does not exist there.
 
-        Raises CarrierError when the carrier cannot be asked or the document is larger than `max_bytes`.
+        Raises CarrierError when the carrier cannot be asked, DocumentTooLarge beyond `max_bytes`.
         """
         ...
 
@@ -50,5 +54,5 @@ class FolderCarrier:
         except OSError as error:
             raise CarrierError(f"{path.name} cannot be read: {error.strerror}") from error
         if len(document) > max_bytes:
-            raise CarrierError(f"{path.name} is larger than {max_bytes} bytes")
+            raise DocumentTooLarge(f"{path.name} is larger than {max_bytes} bytes")
         return document

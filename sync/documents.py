@@ -24,7 +24,7 @@ from tuf.ngclient._internal.trusted_metadata_set import TrustedMetadataSet
 from tuf.ngclient.config import EnvelopeType
 
 from sync import bundle
-from sync.carriers import Carrier, CarrierError
+from sync.carriers import Carrier, CarrierError, DocumentTooLarge
 from sync.trust_store import Remembered, Role, Trust
 
 MAX_ISSUED_AHEAD = timedelta(days=1)  # a publisher's clock may be wrong by a zone, not by a year
@@ -106,6 +106,8 @@ class Documents:
             return await self._verify(carrier, remembered.trust if remembered else None, now, parts)
         except _RejectedError as refusal:
             return refusal.rejected
+        except DocumentTooLarge as error:
+            return Rejected(error="TooLarge", detail=str(error))
         except CarrierError as error:
             return Rejected(error=type(error).__name__, detail=str(error), transient=True)
         except RepositoryError as error:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 
-from sync.carriers import CarrierError
+from sync.carriers import CarrierError, DocumentTooLarge
 from sync.link import Link, LinkError, Message
 from sync.topics import FleetTopics
 
@@ -65,6 +65,6 @@ class RetainedCarrier:
                 return None
             payload = document.result()
         if len(payload) > max_bytes:
-            raise CarrierError(f"{name} has {len(payload)} bytes, more than {max_bytes}")
+            raise DocumentTooLarge(f"{name} has {len(payload)} bytes, more than {max_bytes}")
         # An empty retained message is how a document is withdrawn.
         return payload or None

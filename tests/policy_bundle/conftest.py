@@ -17,7 +17,7 @@ from agent.cache.cache import PolicyCache, Update
 from agent.core.credentials import key_check, reference
 from agent.core.instants import ClockQuality, Instant
 from sync.backend.publisher import Publisher
-from sync.carriers import CarrierError
+from sync.carriers import DocumentTooLarge
 from sync.signing import generate
 
 KEY = bytes(range(32))
@@ -122,7 +122,7 @@ class Stick:
         self.fetched.append(name)
         body = self.files.get(name)
         if body is not None and len(body) > max_bytes:
-            raise CarrierError(f"{name} is larger than {max_bytes} bytes")
+            raise DocumentTooLarge(f"{name} is larger than {max_bytes} bytes")
         return body
 
     def spoilt(self, name: str, change: Callable[[bytes], bytes]) -> Stick:

@@ -296,6 +296,7 @@ def test_part_longer_than_signed_is_refused_whatever_the_carrier_lets_through(
 
     endless = Careless({**stick.files, name: stick.files[name] + b" " * 1_000_000})
     _expect(equipped, equipped.updates(endless, make.at(1)), "TooLarge")
+    _expect(equipped, equipped.updates(make.Stick(endless.files), make.at(1)), "TooLarge")
     endless = Careless({**stick.files, "metadata/timestamp.json": b" " * 20_000})
     _expect(equipped, equipped.updates(endless, make.at(1)), "TooLarge")
 

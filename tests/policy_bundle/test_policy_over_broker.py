@@ -1,0 +1,85 @@
+"""`roamkey fleet publish --broker` to a device through a real broker's retained topics."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.cache.cache import Activated, Unchanged, Update
+from agent.cli import main
+from sync.link import LinkSettings, open_link
+from sync.retained import RetainedCarrier
+from sync.topics import FleetTopics
+from tests.uplink.closed_loop import mosquitto
+
+pytestmark = pytest.mark.slow
+
+
+async def _updates(device: Any, port: int, make: Any) -> Update:
+    carrier = RetainedCarrier(FleetTopics(fleet="meadow"), silence_s=0.3)
+    settings = LinkSettings(host="127.0.0.1", port=port, client_id="device-1", tls=None)
+    async with open_link(settings) as link:
+
+        async def listen() -> None:
+            while True:
+                message = await link.receive()
+                carrier.offer(message)
+                link.acknowledge(message)
+
+        listening = asyncio.create_task(listen())
+        carrier.attach(link)
+        try:
+            result: Update = await device.cache.update(carrier, make.replace(make.at(), utc=datetime.now(UTC)))
+        finally:
+            carrier.detach()
+            listening.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await listening
+    return result
+
+
+def test_published_bundle_reaches_a_device_over_retained_topics(tmp_path: Path, make: Any) -> None:
+    office, source = tmp_path / "office", tmp_path / "source"
+    source.mkdir()
+    (source / "policy.toml").write_text("[groups.fleet]\n")
+    (source / "drivers.toml").write_text("")
+    (source / "vehicles.toml").write_text("")
+    (source / "tokens.csv").write_text("uid,label,group\n04A1B2C3D4E5F6,Anna,fleet\n")
+    assert main(["fleet", "init", str(office), "--fleet", "meadow"]) == 0
+    key = bytes.fromhex((office / "keys/token.key").read_text())
+    root = (office / "repository/metadata/1.root.json").read_bytes()
+    device = make.ADevice(tmp_path / "device", "meadow", root, key)
+
+    async def story() -> list[Update]:
+        async with mosquitto(tmp_path) as broker:
+            to_broker = ["--broker", f"127.0.0.1:{broker.port}", "--plain"]
+            publish = ["fleet", "publish", str(office), "--policy", str(source), *to_broker]
+            results = []
+            for verb in (publish, ["fleet", "refresh", str(office), *to_broker], publish, publish):
+                assert await asyncio.to_thread(main, verb) == 0
+                results.append(await _updates(device, broker.port, make))
+            return results
+
+    first, confirmed, second, third = asyncio.run(story())
+
+    assert isinstance(first, Activated)
+    assert isinstance(confirmed, Unchanged)
+    assert isinstance(second, Activated)
+    assert isinstance(third, Activated)
+    assert third.policy.revision == 4
+    assert device.cache.lookup(make.ref("04A1B2C3D4E5F6", key)) is not None
+    device.stops()
+
+
+def test_broker_that_is_not_there_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    office = tmp_path / "office"
+    main(["fleet", "init", str(office), "--fleet", "meadow"])
+
+    assert main(["fleet", "refresh", str(office), "--broker", "127.0.0.1:1", "--plain"]) == 69
+
+    assert "broker did not take it" in capsys.readouterr().err
