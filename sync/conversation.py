@@ -138,6 +138,11 @@ class Conversation:
         self._status_is_due = True
         self._inbox.put_nowait(_Changed())
 
+    def keys_changed(self) -> None:
+        if self._phase is Phase.GREETING:
+            self._hello_due = 0.0
+            self._inbox.put_nowait(_Changed())
+
     def learn_from_its_end(self) -> None:
         """Batches were under way and nothing came of them: the next ones should be shorter."""
         if not self._moved and not self._window.is_empty:
@@ -287,8 +292,14 @@ class Conversation:
 
     async def _believable(self, token: bytes) -> Acknowledgement | None:
         """The acknowledgement, if a service key signed it for this device, this journal and this connection."""
+        keys = self._keys()
+        if not keys:
+            self._alarms.tell(
+                "no-service-keys", "no policy bundle names the backend's keys yet: no acknowledgement can be believed"
+            )
+            return None
         try:
-            claims = signing.verify(token, self._keys(), typ=messages.ACK_TYP)
+            claims = signing.verify(token, keys, typ=messages.ACK_TYP)
             ack = parse_acknowledgement(claims)
         except (signing.SigningError, BadMessage) as error:
             self._alarms.tell("ack-refused", f"an acknowledgement is not from our backend, nothing is trimmed: {error}")

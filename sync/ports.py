@@ -89,6 +89,7 @@ class Alarm:
     """Something a technician should see; `text` says what happened and what to do. The codes:
 
     no-receiver, quota-exceeded, refused-by-broker: the records stay here, it is tried again.
+    no-service-keys: no bundle names the backend's keys yet, so nobody can be believed; nothing is trimmed.
     ack-refused, ack-for-another, ack-wrong-journal: somebody answers in the backend's place; nothing is trimmed.
     fork, backend-ahead: this journal and the backend's differ; nothing is trimmed or sent until it is resolved.
     record-too-large, not-a-line: one record cannot travel and is withheld; the others go on.

@@ -62,6 +62,11 @@ class Uplink:
         if self._conversation is not None:
             self._conversation.refresh_status()
 
+    def keys_changed(self) -> None:
+        """Answers that were refused may be believed now: ask again at once."""
+        if self._conversation is not None:
+            self._conversation.keys_changed()
+
     async def run(self) -> None:
         dialect = Dialect(wanted=self._settings.link.protocol)
         backoff = self._settings.reconnect

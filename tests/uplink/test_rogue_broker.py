@@ -13,6 +13,7 @@ import pytest
 
 from sync import signing
 from sync.backend.store import Store
+from sync.backoff import Backoff
 from sync.messages import ACK_TYP, Acknowledgement
 from sync.ports import Alarm
 from sync.topics import DeviceTopics
@@ -183,3 +184,24 @@ def test_a_new_journal_starts_again_at_one_and_nothing_is_merged(fleet: Fleet) -
     asyncio.run(story())
     with contextlib.closing(Store(fleet.database)) as store:
         assert sorted((audit.stored, audit.chain_ok) for audit in store.audit()) == [(7, True), (10, True)]
+
+
+def test_without_service_keys_nobody_is_believed_until_a_bundle_names_them(fleet: Fleet) -> None:
+    keys = dict(fleet.trusted)
+    fleet.trusted.clear()
+
+    async def story() -> None:
+        fleet.outbox.seal_many(10)
+        async with (
+            strict_broker() as broker,
+            fleet.receiver(broker.port),
+            fleet.device(broker.port, hello_backoff=Backoff(base_s=30.0)) as uplink,
+        ):
+            await eventually(lambda: "no-service-keys" in fleet.alarms())
+            assert fleet.outbox.acknowledged == 0
+            fleet.trusted.update(keys)
+            uplink.keys_changed()
+            await fleet.until_delivered()
+
+    asyncio.run(story())
+    fleet.assert_complete(10)
