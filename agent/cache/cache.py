@@ -257,7 +257,7 @@ class PolicyCache:
                 self._recover(loaded)
             trust = loaded.generation.trust
             if self._remembered is not None and self._remembered.bundle == name:
-                trust = self._remembered.trust
+                trust = self._count_in_this_boot(self._remembered, now)
             elif wanted is not None:
                 self.findings.append(f"generation {name} is in force instead, until the next update")
             self._loaded = loaded
@@ -265,6 +265,13 @@ class PolicyCache:
             if loaded.generation.contents.key_check != self._key_check:
                 self.findings.append("the token reference key of this device is not the one of the bundle")
             return
+
+    def _count_in_this_boot(self, remembered: Remembered, now: Instant) -> Trust:
+        """Kept, so that a restart in this boot, or the same timestamp again, does not count from then."""
+        trust = _seen_at_least_since(remembered.trust, now)
+        if trust != remembered.trust:
+            self._keep(Remembered(trust=trust, bundle=remembered.bundle))
+        return trust
 
     def _load(self, name: str) -> Loaded | None:
         try:
@@ -280,10 +287,14 @@ class PolicyCache:
 
     def _recover(self, loaded: Loaded) -> None:
         """The trust store was lost: the newest generation's copy of its floors takes its place."""
-        self._remembered = Remembered(trust=loaded.generation.trust, bundle=loaded.name)
+        self._keep(Remembered(trust=loaded.generation.trust, bundle=loaded.name))
+
+    def _keep(self, remembered: Remembered) -> None:
+        """A store that cannot take it now does not stop the start."""
+        self._remembered = remembered
         try:
             if self._store is not None:
-                self._store.remember(self._remembered.trust, bundle=loaded.name)
+                self._store.remember(remembered.trust, bundle=remembered.bundle)
         except TrustStoreError as error:
             self.findings.append(str(error))
 

@@ -69,6 +69,10 @@ def test_age_counts_from_the_start_when_the_bundle_came_in_an_earlier_boot(fleet
     policy = device.starts(rebooted).active.policy
     assert (policy.confirmed_boot, policy.confirmed_ms) == ("boot-2", rebooted.monotonic_ms)
 
+    restarted = device.starts(make.at(5, boot="boot-2")).active.policy
+    again = device.updates(fleet.copy(), make.at(6, boot="boot-2"))
+    assert restarted.confirmed_ms == again.policy.confirmed_ms == rebooted.monotonic_ms
+
 
 def test_new_timestamp_confirms_the_policy_with_one_small_document(fleet: Any, device: Any, make: Any) -> None:
     device.updates(fleet.publishes())
