@@ -231,6 +231,7 @@ def _plain(status: Status) -> dict[str, Any]:
 def _add_broker(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--broker", metavar="HOST:PORT", help="also hand it to this MQTT broker, as retained messages")
     parser.add_argument("--root", default="roamkey/v1", help="topic root (default roamkey/v1)")
+    parser.add_argument("--mqtt", choices=("auto", "5", "3.1.1"), default="auto", help="protocol version (auto)")
     parser.add_argument("--plain", action="store_true", help="no TLS: only for a broker on this machine")
     parser.add_argument("--cafile", type=Path, help="authority of the broker's certificate")
     parser.add_argument("--certfile", type=Path, help="this publisher's certificate")
@@ -249,20 +250,35 @@ def _broker(arguments: argparse.Namespace) -> Broker | None:
     if not arguments.plain and None in files:
         output.complain("TLS needs --cafile, --certfile and --keyfile; --plain is for a broker on this machine")
         return None
-    return Broker(host, int(port), None if arguments.plain else files, arguments.root)
+    return Broker(host, int(port), None if arguments.plain else files, arguments.root, arguments.mqtt)
 
 
 class Broker:
     """Where to send; nowhere without a host."""
 
     def __init__(
-        self, host: str = "", port: int = 0, tls: tuple[Path, Path, Path] | None = None, root: str = ""
+        self,
+        host: str = "",
+        port: int = 0,
+        tls: tuple[Path, Path, Path] | None = None,
+        root: str = "",
+        mqtt: str = "auto",
     ) -> None:
-        self.host, self.port, self.tls, self.root = host, port, tls, root
+        self.host, self.port, self.tls, self.root, self.mqtt = host, port, tls, root, mqtt
 
 
 async def _send(publisher: Publisher, broker: Broker, *, parts: bool) -> int:
-    from sync.link import NO_MATCHING_SUBSCRIBERS, SUCCESS, Dialect, Link, LinkError, LinkSettings, Tls, open_link
+    from sync.link import (
+        NO_MATCHING_SUBSCRIBERS,
+        SUCCESS,
+        Dialect,
+        Link,
+        LinkError,
+        LinkSettings,
+        Protocol,
+        Tls,
+        open_link,
+    )
     from sync.topics import FleetTopics
 
     if not broker.host:
@@ -270,7 +286,8 @@ async def _send(publisher: Publisher, broker: Broker, *, parts: bool) -> int:
     topics = FleetTopics(fleet=publisher.fleet, root=broker.root)
     tls = Tls(cafile=broker.tls[0], certfile=broker.tls[1], keyfile=broker.tls[2]) if broker.tls else None
     settings = LinkSettings(host=broker.host, port=broker.port, client_id=f"publisher-{publisher.fleet}", tls=tls)
-    dialect = Dialect()
+    wanted = None if broker.mqtt == "auto" else Protocol(broker.mqtt)
+    dialect = Dialect(wanted=wanted)
     while True:
         try:
             async with open_link(settings, protocol=dialect.next) as link:
@@ -283,6 +300,6 @@ async def _send(publisher: Publisher, broker: Broker, *, parts: bool) -> int:
                 return await publisher.announce(publish, parts=parts)
         except LinkError as error:
             other = dialect.failed(error)
-            if other == dialect or other.next is Dialect().next:  # each version of the protocol is tried once
+            if wanted or other == dialect or other.next is Dialect().next:  # each version of the protocol is tried once
                 raise
             dialect = other

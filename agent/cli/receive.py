@@ -20,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--key", type=Path, required=True, metavar="PEM", help="the service key that acknowledges")
     parser.add_argument("--name", default="receiver-1", help="client id; each receiver needs its own")
     parser.add_argument("--retry-cap", type=float, default=30.0, metavar="S", help="longest wait between connects (30)")
+    parser.add_argument("--mqtt", choices=("auto", "5", "3.1.1"), default="auto", help="protocol version (auto)")
     parser.add_argument("--plain", action="store_true", help="no TLS: only for a broker on this machine")
     parser.add_argument("--cafile", type=Path, help="authority of the broker's certificate")
     parser.add_argument("--certfile", type=Path, help="this receiver's certificate")
@@ -48,14 +49,20 @@ def receive(arguments: argparse.Namespace, host: str, port: int) -> int:
     from agent.logs import set_up_logging
     from sync.backend.receiver import Receiver, ReceiverSettings
     from sync.backoff import Backoff
-    from sync.link import LinkSettings, Tls
+    from sync.link import LinkSettings, Protocol, Tls
 
     set_up_logging("info")
     tls = None
     if not arguments.plain:
         tls = Tls(cafile=arguments.cafile, certfile=arguments.certfile, keyfile=arguments.keyfile)
     settings = ReceiverSettings(
-        link=LinkSettings(host=host, port=port, client_id=arguments.name, tls=tls),
+        link=LinkSettings(
+            host=host,
+            port=port,
+            client_id=arguments.name,
+            tls=tls,
+            protocol=None if arguments.mqtt == "auto" else Protocol(arguments.mqtt),
+        ),
         fleet=arguments.fleet,
         database=arguments.db,
         signing_key=arguments.key,

@@ -80,7 +80,7 @@ class FleetFiles:
     service_key: Path
 
 
-async def found_fleet(root: Path, port: int) -> FleetFiles:
+async def found_fleet(root: Path, port: int, mqtt: str) -> FleetFiles:
     """Make keys, write the rules, publish them to the broker, and give the device what it needs."""
     folder, source = root / "fleet", root / "policy"
     source.mkdir()
@@ -90,7 +90,8 @@ async def found_fleet(root: Path, port: int) -> FleetFiles:
     (source / "vehicles.toml").write_text(VEHICLES, encoding="utf-8")
     (source / "tokens.csv").write_text(TOKENS, encoding="utf-8")
     await verb("init", str(folder), "--fleet", FLEET)
-    await verb("publish", str(folder), "--policy", str(source), "--broker", f"127.0.0.1:{port}", "--plain")
+    broker = ("--broker", f"127.0.0.1:{port}", "--plain", "--mqtt", mqtt)
+    await verb("publish", str(folder), "--policy", str(source), *broker)
     await verb("device-files", str(folder), "--out", str(root / "device"))
     return FleetFiles(folder=folder, service_key=folder / "keys" / "service-ack.pem")
 

@@ -20,7 +20,7 @@ from agent.demo.fleet import DEVICE, FLEET, FleetFiles, StageError, found_fleet
 from drivers.chargers.simulated import ChargerSimulator
 from drivers.readers.pn532_simulator import Pn532Simulator
 from drivers.readers.serial_ascii_simulator import SerialAsciiSimulator
-from sync.loopback_broker import LoopbackBroker, loopback_broker
+from sync.loopback_broker import Engine, LoopbackBroker, loopback_broker
 
 CHARGER_SPEED = 900  # seconds of charging in one of ours: a long stop becomes a short scene
 PATIENCE_S = 20.0
@@ -41,6 +41,7 @@ token_key = "device/token.key"
 host = "127.0.0.1"
 port = {port}
 plain = true
+version = "{mqtt}"
 backoff_base_s = 0.2
 backoff_cap_s = 1.0
 
@@ -129,6 +130,11 @@ class Process:
         return await self._process.wait()
 
 
+def version_of(broker: LoopbackBroker) -> str:
+    """amqtt keeps silent when it is spoken to in MQTT 5, and finding that out takes a while."""
+    return "3.1.1" if broker.engine is Engine.AMQTT else "auto"
+
+
 class Stage:
     """`seen` is every record of the device so far, in sequence, read over the local API as they are sealed."""
 
@@ -140,11 +146,13 @@ class Stage:
         self.database = root / "backend.db"
         self.config = root / "roamkey.toml"
         (root / "dev").mkdir()
-        self.config.write_text(CONFIG.format(fleet=FLEET, device=DEVICE, port=broker.port, root=root), encoding="utf-8")
+        mqtt = version_of(broker)
+        text = CONFIG.format(fleet=FLEET, device=DEVICE, port=broker.port, mqtt=mqtt, root=root)
+        self.config.write_text(text, encoding="utf-8")
         self.agent = Process(root / "agent.log", "run", "--config", str(self.config))
         self.receiver = Process(
             root / "receiver.log",
-            *("receive", "--plain", "--broker", f"127.0.0.1:{broker.port}"),
+            *("receive", "--plain", "--broker", f"127.0.0.1:{broker.port}", "--mqtt", mqtt),
             *("--retry-cap", "1", "--fleet", FLEET, "--db", str(self.database), "--key", str(fleet.service_key)),
         )
         self.left = Pn532Simulator(link=root / "dev" / "pn532")
@@ -199,12 +207,14 @@ class Stage:
 
 
 @asynccontextmanager
-async def built_stage(root: Path, tell: Callable[[dict[str, Any]], None]) -> AsyncIterator[Stage]:
+async def built_stage(
+    root: Path, tell: Callable[[dict[str, Any]], None], engine: Engine | None = None
+) -> AsyncIterator[Stage]:
     """Everything made and started; everything ended again when left, also in the middle of the story."""
     (root / "broker").mkdir()
     async with AsyncExitStack() as stack:
-        broker = await stack.enter_async_context(loopback_broker(root / "broker"))
-        stage = Stage(root, broker, await found_fleet(root, broker.port))
+        broker = await stack.enter_async_context(loopback_broker(root / "broker", engine=engine))
+        stage = Stage(root, broker, await found_fleet(root, broker.port, version_of(broker)))
         stack.enter_context(stage.left)
         stack.enter_context(stage.right)
         for bay in stage.bays:
