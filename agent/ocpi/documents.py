@@ -16,7 +16,8 @@ from decimal import Decimal, InvalidOperation
 from enum import StrEnum
 from typing import TypeVar
 
-from agent.core.tariff.findings import Code, Finding, Severity
+from agent.core.findings import Finding, Severity
+from agent.core.tariff.codes import Code
 
 MAX_DIGITS = 30  # a number with more is no price; it would only make arithmetic slow
 MAX_MAGNITUDE = 12  # 10^12 in any currency, kWh or hours is a broken document
@@ -168,7 +169,9 @@ class Node:
                 raise ValueError(text)
             moment = moment.astimezone(UTC) + timedelta(microseconds=int((fraction or "0").ljust(6, "0")[:6]))
         except (ValueError, OverflowError):
-            self.error(Code.TIME_FORMAT, name, f"{name} is {text!r}, which is no OCPI DateTime of a session or a tariff")
+            self.error(
+                Code.TIME_FORMAT, name, f"{name} is {text!r}, which is no OCPI DateTime of a session or a tariff"
+            )
             return None
         if zone is not None and zone.upper() != "Z":
             self.warn(Code.TIME_FORMAT, name, f"{name} has the offset {zone}; OCPI allows only UTC")

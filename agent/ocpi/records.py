@@ -8,8 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
+from agent.core.findings import Finding, unique
 from agent.core.tariff.amounts import exact_arithmetic
-from agent.core.tariff.findings import Code, Finding, unique
+from agent.core.tariff.codes import Code
 from agent.core.tariff.records import ChargeRecord, Period, Stated, Total
 from agent.core.tariff.tariffs import Tariff, Version
 from agent.ocpi.documents import Node, Notes, currency_of, documents, parse

@@ -12,8 +12,9 @@ from datetime import date
 from decimal import Decimal
 from enum import StrEnum
 
+from agent.core.findings import Finding, unique
 from agent.core.tariff.amounts import exact_arithmetic
-from agent.core.tariff.findings import Code, Finding, unique
+from agent.core.tariff.codes import Code
 from agent.core.tariff.tariffs import (
     DAY_MINUTES,
     Basis,

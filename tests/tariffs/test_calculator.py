@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agent.core.findings import Severity
 from agent.core.tariff.calculator import AS_USUAL, price
-from agent.core.tariff.findings import Code, Severity
+from agent.core.tariff.codes import Code
 from agent.core.tariff.matching import Matching, Missing, Reach
 from agent.core.tariff.priced import Item
 from agent.core.tariff.records import ChargeRecord, Pause, Period, Total
@@ -396,7 +397,7 @@ def a_session(volumes: list[tuple[int, int, bool, int]]) -> ChargeRecord:
 
 SESSIONS = st.lists(VOLUMES, min_size=1, max_size=6).map(a_session)
 UTC_ZONE = ZoneInfo("UTC")
-QUICK = settings(max_examples=120, deadline=None)
+QUICK = settings(max_examples=50, deadline=None)
 
 
 @QUICK

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.core.tariff.calculator import price
-from agent.core.tariff.findings import Code
+from agent.core.tariff.codes import Code
 from agent.core.tariff.matching import Matching, Missing, Reach
 from agent.core.tariff.records import Period, Total
 from agent.core.tariff.tariffs import Basis, Tariff
@@ -145,9 +145,35 @@ TERMS = st.builds(
 )
 
 
-@settings(max_examples=400, deadline=None)
-@given(TARIFFS, st.lists(PERIODS, min_size=1, max_size=5), STARTS, TERMS, st.sampled_from([None, BERLIN]))
+SESSIONS = (TARIFFS, st.lists(PERIODS, min_size=1, max_size=5), STARTS, TERMS, st.sampled_from([None, BERLIN]))
+
+
+@settings(max_examples=100, deadline=None)
+@given(*SESSIONS)
 def test_no_random_session_costs_more_than_the_worst_case(
+    tariff: Tariff,
+    drawn: list[tuple[int, int, str | None, int | None]],
+    start: datetime,
+    terms: Terms,
+    zone: ZoneInfo | None,
+) -> None:
+    assert_bounded(tariff, drawn, start, terms, zone)
+
+
+@pytest.mark.slow
+@settings(max_examples=4000, deadline=None)
+@given(*SESSIONS)
+def test_no_session_of_thousands_costs_more_than_the_worst_case(
+    tariff: Tariff,
+    drawn: list[tuple[int, int, str | None, int | None]],
+    start: datetime,
+    terms: Terms,
+    zone: ZoneInfo | None,
+) -> None:
+    assert_bounded(tariff, drawn, start, terms, zone)
+
+
+def assert_bounded(
     tariff: Tariff,
     drawn: list[tuple[int, int, str | None, int | None]],
     start: datetime,

@@ -18,10 +18,11 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
+from agent.core.findings import Finding, Severity, unique
 from agent.core.tariff.amounts import NOTHING, ZERO, exact_arithmetic, taxed, total
 from agent.core.tariff.boundaries import cut, shares
 from agent.core.tariff.boundaries import part as part_of
-from agent.core.tariff.findings import Code, Finding, Severity, unique
+from agent.core.tariff.codes import Code
 from agent.core.tariff.limits import adjustments
 from agent.core.tariff.matching import Missing, Moment, Reading, Selected, select
 from agent.core.tariff.periods import HOUR_S, Slice, at, mend

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from decimal import Decimal
 
+from agent.core.findings import Finding, Severity
 from agent.core.tariff.amounts import ZERO, Amount, TaxAmount
-from agent.core.tariff.findings import Code, Finding, Severity
+from agent.core.tariff.codes import Code
 from agent.core.tariff.tariffs import PriceLimit, Tariff
 
 Adjustment = tuple[str, Amount, str]

@@ -11,8 +11,9 @@ from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Decimal
 from itertools import pairwise
 
+from agent.core.findings import Finding, Severity
 from agent.core.tariff.amounts import ZERO
-from agent.core.tariff.findings import Code, Finding, Severity
+from agent.core.tariff.codes import Code
 from agent.core.tariff.matching import Reading
 from agent.core.tariff.records import ChargeRecord, Pause, Period
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
 
+from agent.core.findings import Finding
 from agent.core.tariff.amounts import NOTHING, Amount
-from agent.core.tariff.findings import Finding
 from agent.core.tariff.records import Total
 
 

@@ -21,9 +21,10 @@ from decimal import ROUND_CEILING, Decimal
 from itertools import takewhile
 from zoneinfo import ZoneInfo
 
+from agent.core.findings import Finding, Severity
 from agent.core.tariff.amounts import PERCENT, ZERO, exact_arithmetic, taxed
 from agent.core.tariff.boundaries import changes
-from agent.core.tariff.findings import Code, Finding, Severity
+from agent.core.tariff.codes import Code
 from agent.core.tariff.matching import matches_local, never_matches
 from agent.core.tariff.periods import HOUR_S, LONGEST
 from agent.core.tariff.rounding import exponent
@@ -98,13 +99,12 @@ def _bound(tariff: Tariff, reach: Reach, reservation_s: Decimal) -> WorstCase:
         _times(_highest(tariff, energy), _rounded_up(reach.max_kwh * WH, energy), WH),
         _clocked(tariff, time, parking, reach.max_s),
     ]
-    reserved: tuple[Component, ...] = ()
     if reservation_s > 0:
         reserved = found(Dimension.TIME, Phase.RESERVATION) + found(Dimension.TIME, Phase.RESERVATION_EXPIRES)
         parts.append(_times(_highest(tariff, reserved), _rounded_up(reservation_s, reserved), HOUR_S))
         for phase in (Phase.RESERVATION, Phase.RESERVATION_EXPIRES):
             parts.append(_highest(tariff, found(Dimension.FLAT, phase)))
-    cost = _held(_sum(parts), tariff, (*energy, *time, *parking, *found(Dimension.FLAT), *reserved))
+    cost = _held(_sum(parts), tariff)
     return WorstCase(
         currency=tariff.currency,
         cost=cost,
@@ -170,10 +170,10 @@ def _sum(parts: list[Ceiling]) -> Ceiling:
     )
 
 
-def _held(cost: Ceiling, tariff: Tariff, components: tuple[Component, ...]) -> Ceiling:
+def _held(cost: Ceiling, tariff: Tariff) -> Ceiling:
     """Between the limits as limits.py does it; a limit on one basis moves the other by at most the highest tax."""
     low, high = tariff.min_price, tariff.max_price
-    rates = [sum((rate.percent for rate in one.taxes or ()), ZERO) for one in components]
+    rates = [sum((rate.percent for rate in one.taxes or ()), ZERO) for e in tariff.elements for one in e.components]
     factor = 1 + max([ZERO, *rates]) / PERCENT
     net, gross = cost.net, cost.gross
     if net is not None:
