@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 from sync import signing
 from sync.backend.records import Unreadable, read_record
@@ -26,6 +27,9 @@ from sync.messages import ACK_TYP, Acknowledgement, BadMessage, Hello, parse_hel
 from sync.topics import DEFAULT_ROOT, FleetTopics
 
 log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 # One transaction takes what has arrived meanwhile, up to this: an fsync is shared, latency stays small.
 _MESSAGES_PER_COMMIT = 32
@@ -125,7 +129,7 @@ class Receiver:
     async def _commit(self, deliveries: Sequence[Delivery], store: Store) -> None:
         if not deliveries:
             return
-        for state in await asyncio.to_thread(store.take, deliveries):
+        for state in await _finished(store.take, deliveries):
             if state.fork is not None:
                 log.error(
                     "receiver: %s, journal %s: record %d does not continue what is stored; both are kept",
@@ -142,7 +146,7 @@ class Receiver:
             log.warning("receiver: a hello of %s cannot be read: %s", device, error)
             return
         for hello in hellos:
-            state = await asyncio.to_thread(store.greet, device, hello)
+            state = await _finished(store.greet, device, hello)
             if state.through > hello.last:
                 log.error(
                     "receiver: %s has lost records of journal %s: it ends there at %d, here at %d",
@@ -214,3 +218,13 @@ class Receiver:
 def _junk(payload: bytes, reason: str) -> Unreadable:
     kept = payload[:_KEPT_OF_JUNK_BYTES]
     return Unreadable(hash=hashlib.sha256(payload).hexdigest(), body=kept, reason=reason)
+
+
+async def _finished(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """The call's answer from a thread. A cancelled receiver waits for it: the store must not be closed under it."""
+    work = asyncio.ensure_future(asyncio.to_thread(call, *args, **kwargs))
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        await asyncio.wait([work])
+        raise

@@ -6,11 +6,13 @@ import asyncio
 import contextlib
 import random
 import sqlite3
+import time
+from collections.abc import Sequence
 
 import pytest
 
 from sync.backend.receiver import Receiver
-from sync.backend.store import Store
+from sync.backend.store import Delivery, Store, StreamState
 from sync.backoff import Backoff
 from sync.uplink import Uplink
 from tests.uplink.closed_loop import Fleet, eventually, mosquitto, running
@@ -103,3 +105,31 @@ def test_an_outbox_that_fails_ends_the_uplink_visibly(fleet: Fleet) -> None:
 
     with pytest.raises(OSError, match="journal cannot be read"):
         asyncio.run(story())
+
+
+def test_a_receiver_that_is_cancelled_amid_a_commit_finishes_it(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite crashes the whole process when its connection is closed under a running statement."""
+    order: list[str] = []
+
+    class SlowStore(Store):
+        def take(self, deliveries: Sequence[Delivery]) -> list[StreamState]:
+            order.append("begun")
+            time.sleep(0.1)
+            states = super().take(deliveries)
+            order.append("committed")
+            return states
+
+        def close(self) -> None:
+            order.append("closed")
+            super().close()
+
+    monkeypatch.setattr("sync.backend.receiver.Store", SlowStore)
+
+    async def story() -> None:
+        fleet.outbox.seal_many(10)
+        async with strict_broker() as broker, fleet.device(broker.port), fleet.receiver(broker.port):
+            await eventually(lambda: "begun" in order)
+
+    asyncio.run(story())
+    assert order == ["begun", "committed", "closed"]
+    assert fleet.audit().stored == 10
