@@ -16,10 +16,10 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from securesystemslib.signer import CryptoSigner
+from securesystemslib.exceptions import KeyMismatchError
+from securesystemslib.signer import CryptoSigner, Key
 from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, TargetFile, Targets, Timestamp
 
 from sync import bundle
@@ -81,14 +81,14 @@ class Publisher:
         for signer in root_signers:
             root.add_key(signer.public_key, Root.type)
         root.roles[Root.type].threshold = root_threshold
-        for role in ONLINE_ROLES:
-            root.add_key(_new_key(keys, role).public_key, role)
+        signers = {role: _new_key(keys, role) for role in ONLINE_ROLES}
+        for role, signer in signers.items():
+            root.add_key(signer.public_key, role)
         signed = Metadata(root)
         for signer in root_signers:
             signed.sign(signer, append=True)
         _write(folder / "repository" / bundle.metadata(Root.type, 1), signed.to_bytes())
 
-        signers = {role: _read_key(keys, role) for role in ONLINE_ROLES}
         _publish(folder / "repository", signers, fleet=fleet, parts={}, now=now)
         return cls(folder)
 
@@ -254,20 +254,23 @@ class Publisher:
         return Metadata[Timestamp].from_file(str(self._repository / bundle.TIMESTAMP))
 
     def _signer(self, role: str) -> CryptoSigner:
-        wanted = set(self._root().signed.roles[role].keyids)
-        for path in sorted(self._keys.glob(f"{role}*.pem")):
-            signer = _read_key(self._keys, path.stem)
-            if signer.public_key.keyid in wanted:
-                return signer
-        raise PublisherError(f"the private key of role {role} is not in {self._keys}")
+        found = self._signers(self._root().signed, role)
+        if not found:
+            raise PublisherError(f"the private key of role {role} is not in {self._keys}")
+        return found[0]
 
     def _root_signers(self, root: Root) -> list[CryptoSigner]:
-        found = [_read_key(self._keys, path.stem) for path in sorted(self._keys.glob("root-*.pem"))]
-        wanted = root.roles[Root.type]
-        usable = [signer for signer in found if signer.public_key.keyid in wanted.keyids]
-        if len(usable) < wanted.threshold:
-            raise PublisherError(f"{wanted.threshold} root keys must sign, {len(usable)} are in {self._keys}")
-        return usable
+        found, threshold = self._signers(root, Root.type), root.roles[Root.type].threshold
+        if len(found) < threshold:
+            raise PublisherError(f"{threshold} root keys must sign, {len(found)} are in {self._keys}")
+        return found
+
+    def _signers(self, root: Root, role: str) -> list[CryptoSigner]:
+        """Of the private keys that are here, those that may sign this role."""
+        files = sorted(self._keys.glob(f"{role}*.pem"))
+        wanted = [root.get_key(keyid) for keyid in root.roles[role].keyids]
+        found = (_read_key(path, public) for public in wanted for path in files)
+        return [signer for signer in found if signer is not None]
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
@@ -365,10 +368,15 @@ def _write_key(path: Path, signer: CryptoSigner) -> None:
     _write(path, signer.private_bytes, mode=0o600)
 
 
-def _read_key(keys: Path, name: str) -> CryptoSigner:
-    path = keys / f"{name}.pem"
+def _read_key(path: Path, public: Key) -> CryptoSigner | None:
+    """None when the file holds another key."""
+    location = str(path.absolute())
+    if "#" in location or "?" in location:  # they would end the path of the library's URI
+        raise PublisherError(f"{path}: a fleet folder cannot have # or ? in its path: move it")
     try:
-        return CryptoSigner(cast(Any, load_pem_private_key(path.read_bytes(), None)))
+        return CryptoSigner.from_priv_key_uri(f"file2:{location}", public)
+    except KeyMismatchError:
+        return None
     except (OSError, ValueError, TypeError) as error:
         raise PublisherError(f"{path} is no private key that can be used: {error}") from error
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from agent.cache.cache import Refused, Unchanged
+from sync.trust_store import FloorLowered, TrustStore
 
 
 @pytest.fixture
@@ -114,6 +117,48 @@ def test_signed_time_is_a_floor_for_every_expiry(fleet: Any, device: Any, make: 
     refused = device.updates(stick, make.at(0, quality=make.UNKNOWN))
 
     assert refused.error == "ExpiredMetadataError"
+
+
+def test_fresh_timestamp_over_an_expired_snapshot_is_refused_even_without_any_clock(
+    fleet: Any, device: Any, make: Any
+) -> None:
+    """The timestamp's own signed time proves that the snapshot is over."""
+    fleet.publishes()
+    stick = fleet.confirms(hours=400 * 24)
+    assert device.updates(stick, make.at(0, quality=make.UNKNOWN)).error == "ExpiredMetadataError"
+
+
+def test_older_root_is_refused_when_the_stored_one_was_damaged(fleet: Any, device: Any, make: Any) -> None:
+    """The chain is walked again from the bootstrap, and must lead at least as far as before."""
+    fleet.rotates("root", hours=0)
+    fleet.publishes()
+    fleet.rotates("root", hours=0)
+    stick = fleet.copy()
+    device.updates(stick)
+    device.stops()
+    connection = sqlite3.connect(device.folder / "trust.sqlite")
+    connection.execute("UPDATE role SET body = ? WHERE name = 'root'", (b"{}",))
+    connection.commit()
+    connection.close()
+
+    refused = device.updates(stick.without("metadata/3.root.json"))
+    assert (refused.error, refused.detail) == ("BadVersionNumberError", "root version 2 must be >= 3")
+    assert isinstance(device.updates(stick), Unchanged)
+
+
+def test_trust_store_itself_refuses_to_forget(fleet: Any, equipped: Any, make: Any) -> None:
+    """The last line: whoever calls it wrongly, no version and no signed time goes down."""
+    equipped.stops()
+    store = TrustStore(equipped.folder / "trust.sqlite")
+    known = store.read().trust
+    for role in ("root", "timestamp", "snapshot", "targets"):
+        lower = make.replace(known, **{role: make.replace(known.role(role), version=known.role(role).version - 1)})
+        with pytest.raises(FloorLowered):
+            store.remember(lower, bundle="x")
+    with pytest.raises(FloorLowered):
+        store.remember(make.replace(known, issued=known.issued - timedelta(seconds=1)), bundle="x")
+    assert store.read().trust == known
+    store.close()
 
 
 def test_signed_time_that_goes_back_is_refused(fleet: Any, equipped: Any, make: Any) -> None:

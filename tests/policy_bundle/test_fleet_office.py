@@ -281,3 +281,15 @@ def test_rotation_without_enough_root_keys_is_refused(make: Any, tmp_path: Path)
         (tmp_path / f"strict/keys/root-{number}.pem").unlink()
     with pytest.raises(PublisherError, match="2 root keys must sign, 1 are in"):
         fleet.publisher.rotate("timestamp", now=make.NOON)
+
+
+def test_damaged_key_is_named(fleet: Any, make: Any, tmp_path: Path) -> None:
+    (tmp_path / "fleet/keys/timestamp.pem").write_text("junk")
+    with pytest.raises(PublisherError, match=r"timestamp\.pem is no private key"):
+        fleet.confirms(hours=1)
+
+
+def test_missing_key_is_named(fleet: Any, make: Any, tmp_path: Path) -> None:
+    (tmp_path / "fleet/keys/targets.pem").unlink()
+    with pytest.raises(PublisherError, match="private key of role targets is not in"):
+        fleet.publishes()
