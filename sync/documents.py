@@ -66,10 +66,14 @@ class Part:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verified:
-    """Every signature, version, expiry, length and hash is right, and every part is kept. Not remembered yet."""
+    """Every signature, version, expiry, length and hash is right, and every part is kept. Not remembered yet.
+
+    `roots` are the new ones that were followed on the way, oldest first.
+    """
 
     trust: Trust
     targets: Mapping[str, Part]
+    roots: tuple[bytes, ...] = ()
 
     @property
     def version(self) -> int:
@@ -119,7 +123,7 @@ class Documents:
         # When the operator gives a device another root, what the old one vouched for ends with it.
         lineage = known if known is not None and known.bootstrap == anchor else None
         trusted = self._start(lineage)
-        root = await self._follow_root(carrier, trusted, lineage)
+        root, roots = await self._follow_root(carrier, trusted, lineage)
         # 5.1: one time for the whole update, and never before a moment that has surely passed.
         proven = known is not None and known.timestamp.keys == _keys(trusted.root, "timestamp")
         reference = max(now.latest, known.issued) if known is not None and proven else now.latest
@@ -147,6 +151,7 @@ class Documents:
         return Verified(
             trust=trust,
             targets={name: Part(sha256=file.hashes["sha256"], size_bytes=file.length) for name, file in listed.items()},
+            roots=roots,
         )
 
     def _start(self, known: Trust | None) -> TrustedMetadataSet:
@@ -160,9 +165,11 @@ class Documents:
         self._for_us(trusted.root)
         return trusted
 
-    async def _follow_root(self, carrier: Carrier, trusted: TrustedMetadataSet, known: Trust | None) -> Role:
+    async def _follow_root(
+        self, carrier: Carrier, trusted: TrustedMetadataSet, known: Trust | None
+    ) -> tuple[Role, tuple[bytes, ...]]:
         """5.3: every root from the trusted one on, each signed by its predecessor and by itself."""
-        body: bytes | None = None
+        followed: list[bytes] = []
         for _ in range(bundle.MAX_ROOT_ROTATIONS):
             name = bundle.metadata(Root.type, trusted.root.version + 1)
             following = await self._fetch(carrier, name, bundle.MAX_ROOT_BYTES)
@@ -170,14 +177,16 @@ class Documents:
                 break
             _judged(lambda body=following: trusted.update_root(body))  # type: ignore[misc]
             self._for_us(trusted.root)
-            body = following
-        if body is None:
+            followed.append(following)
+        if followed:
+            body = followed[-1]
+        else:
             same = known is not None and known.root.version == trusted.root.version
             body = known.root.body if known is not None and same else self._bootstrap
         role = _role(trusted, Root.type, body)
         if known is not None and role.version < known.root.version:
             raise BadVersionNumberError(f"root version {role.version} must be >= {known.root.version}")
-        return role
+        return role, tuple(followed)
 
     async def _take_timestamp(
         self, carrier: Carrier, trusted: TrustedMetadataSet, known: Trust | None, now: Moment
