@@ -644,6 +644,17 @@ def test_a_fault_that_comes_back_after_a_good_time_is_told_again() -> None:
     assert [fact.code for fact in yard.told(facts.ChargerFaulted)] == ["E7", "E8", "E7"]
 
 
+def test_a_fault_that_comes_back_after_the_next_start_is_told_again() -> None:
+    yard = a_yard()
+    yard.tell(seen.Faulted(charger="bay", code="E7"))
+    yard.taps()
+    yard.started(yard.session, 1_000)
+
+    yard.tell(seen.Faulted(charger="bay", code="E7"))
+
+    assert len(yard.told(facts.ChargerFaulted)) == 2
+
+
 def test_a_charger_cannot_speak_of_a_session_at_another_charger() -> None:
     yard = charging_yard()
     session = yard.session.id
