@@ -9,13 +9,13 @@ import asyncio
 import logging
 import secrets
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import uvicorn
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -26,12 +26,13 @@ from agent.core import observations
 from agent.core.decisions import Refused
 from agent.core.effects import Reply
 from agent.core.requests import Place
-from agent.journal import JournalError
+from agent.journal import JournalError, StorageBroken
 from agent.openapi import description
 from agent.runtime import VERSION, Runtime, UnknownDevice
 from agent.service import NotStored
 from drivers.chargers import charger as charger_events
 from drivers.chargers.charger import ChargerUnavailable
+from drivers.readers.reader import card_from_text
 
 log = logging.getLogger("roamkey")
 
@@ -40,7 +41,18 @@ STREAM_BACKLOG = 1_000  # lines a slow listener may lag behind before it is cut 
 BODY_LIMIT_BYTES = 64 * 1024
 PAGE_LIMIT = 1_000
 
-Uid = Annotated[str, Field(pattern=r"^[0-9A-Fa-f]{2}([:\- ]?[0-9A-Fa-f]{2}){2,9}$")]
+NUMBER_LIMIT = 2**62  # a page that begins further on begins nowhere; SQLite's integers end at 2**63
+REGISTER_LIMIT_WH = 10**12  # what no charger meters in its life, as in drivers/chargers/line_codec.py
+
+
+def is_uid(text: str) -> str:
+    """ValueError names the rule, never the UID."""
+    card_from_text(text)
+    return text
+
+
+Uid = Annotated[str, AfterValidator(is_uid)]
+Text = Annotated[str, Field(max_length=200)]  # goes into a record as it is
 
 
 class Body(BaseModel):
@@ -55,20 +67,20 @@ class TapBody(Body):
 class DecisionBody(Body):
     uid: Uid
     charger: str | None = None
-    evse: str | None = None
-    network: str | None = None
-    country: str | None = None
-    site: str | None = None
+    evse: Text | None = None
+    network: Text | None = None
+    country: Text | None = None
+    site: Text | None = None
 
 
 class EventBody(Body):
     event: Literal["plugged_in", "unplugged", "started", "metered", "stopped", "faulted", "found"]
-    session: str | None = None
-    meter_wh: Annotated[int, Field(ge=0)] | None = None
-    power_w: int | None = None
-    reason: str = "Other"
-    code: str = ""
-    state: str = "available"
+    session: Text | None = None
+    meter_wh: Annotated[int, Field(ge=0, le=REGISTER_LIMIT_WH)] | None = None
+    power_w: Annotated[int, Field(ge=-REGISTER_LIMIT_WH, le=REGISTER_LIMIT_WH)] | None = None
+    reason: Text = "Other"
+    code: Text = ""
+    state: charger_events.ChargerState = charger_events.ChargerState.AVAILABLE
 
 
 class ExportBody(Body):
@@ -137,6 +149,8 @@ class Api:
 
     async def decide(self, request: Request) -> Response:
         body = await read(request, DecisionBody)
+        if body.charger is not None:
+            self._runtime.require_charger(body.charger)
         place = Place(evse=body.evse, network=body.network, country=body.country, site=body.site)
         asked = observations.DecisionRequested(
             request=secrets.token_hex(8), presented=self._runtime.present(body.uid), charger=body.charger, place=place
@@ -164,7 +178,9 @@ class Api:
             raise Problem(422, f"path: {path} must be absolute, since the service has a folder of its own")
         try:
             await self._runtime.store.export(path)
-        except OSError as error:
+        except StorageBroken:
+            raise
+        except (OSError, JournalError) as error:
             raise Problem(409, f"{path} cannot be written: {error}") from error
         return JSONResponse({"path": str(path)})
 
@@ -235,7 +251,7 @@ async def told(request: Request, error: Exception) -> Response:
             return refusal(500, str(error))
 
 
-ANSWERS = (Problem, UnknownDevice, ChargerUnavailable, NotStored, JournalError, HTTPException)
+ANSWERS = (Problem, UnknownDevice, ChargerUnavailable, NotStored, JournalError, HTTPException, Exception)
 
 
 def refusal(status: int, text: str) -> Response:
@@ -251,8 +267,11 @@ async def read(request: Request, kind: type[B]) -> B:
     try:
         return kind.model_validate_json(bytes(body))
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, each['loc'])) or 'body'}: {each['msg']}" for each in error.errors())
-        raise Problem(422, problems) from error
+        raise Problem(422, "; ".join(problem(each) for each in error.errors(include_input=False))) from None
+
+
+def problem(error: Mapping[str, Any]) -> str:
+    return f"{'.'.join(map(str, error['loc'])) or 'body'}: {error['msg'].removeprefix('Value error, ')}"
 
 
 def page(request: Request, name: str, default: int) -> int:
@@ -260,7 +279,9 @@ def page(request: Request, name: str, default: int) -> int:
     try:
         value = int(text)
     except ValueError as error:
-        raise Problem(400, f"{name} must be a whole number, not {text!r}") from error
+        raise Problem(400, f"{name} must be a whole number, not {text[:20]!r}") from error
+    if abs(value) > NUMBER_LIMIT:
+        raise Problem(400, f"{name} must be a whole number of at most {NUMBER_LIMIT}")
     return min(value, PAGE_LIMIT) if name == "limit" else value
 
 

@@ -45,21 +45,27 @@ def from_reader(event: readers.ReaderEvent, identity: Identity, board: Board, no
 def from_charger(event: chargers.ChargerEvent, board: Board, now: Instant) -> Observation:
     match event:
         case chargers.PluggedIn():
+            board.chargers[event.charger] = Health(state=chargers.ChargerState.PLUGGED, since=now.utc)
             return observations.PluggedIn(charger=event.charger)
         case chargers.Unplugged():
+            board.chargers[event.charger] = Health(state=chargers.ChargerState.AVAILABLE, since=now.utc)
             return observations.Unplugged(charger=event.charger)
         case chargers.ChargingStarted():
+            board.chargers[event.charger] = Health(state=chargers.ChargerState.CHARGING, since=now.utc)
             return observations.ChargingStarted(charger=event.charger, session=event.session, meter_wh=event.meter_wh)
         case chargers.Metered():
             return observations.Metered(
                 charger=event.charger, session=event.session, meter_wh=event.meter_wh, power_w=event.power_w
             )
         case chargers.ChargingStopped():
+            board.chargers[event.charger] = Health(state=chargers.ChargerState.PLUGGED, since=now.utc)
             return observations.ChargingStopped(
                 charger=event.charger, session=event.session, meter_wh=event.meter_wh, reason=event.reason
             )
         case chargers.Faulted():
-            board.chargers[event.charger] = Health(state="faulted", detail=event.code, since=now.utc)
+            board.chargers[event.charger] = Health(
+                state=chargers.ChargerState.FAULTED, detail=event.code, since=now.utc
+            )
             log.warning("charger %s reports fault %s", event.charger, event.code)
             return observations.Faulted(charger=event.charger, code=event.code)
         case chargers.ChargerFound():

@@ -179,6 +179,10 @@ class Runtime:
         if name not in self.readers:
             raise UnknownDevice(f"reader {name!r} is not configured; readers: {', '.join(self.readers) or 'none'}")
 
+    def require_charger(self, name: str) -> None:
+        if name not in self.chargers:
+            raise UnknownDevice(f"charger {name!r} is not configured; chargers: {', '.join(self.chargers) or 'none'}")
+
     def report(self, name: str, event: ChargerEvent) -> None:
         charger = self.chargers.get(name)
         if not isinstance(charger, ApiCharger):

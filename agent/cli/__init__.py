@@ -13,6 +13,8 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import Protocol, cast
 
+from agent.cli import output
+
 VERBS = (
     "run",
     "check",
@@ -43,6 +45,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(words)
     try:
         return load(arguments.verb).main(arguments)
+    except output.Hopeless as error:
+        for line in error.lines:
+            output.complain(line)
+        return error.code
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:

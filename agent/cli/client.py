@@ -9,8 +9,13 @@ import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlencode
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlencode
+
+from agent.cli import output
+
+if TYPE_CHECKING:
+    from agent.config import Config
 
 TIMEOUT_S = 15.0
 DEFAULT_CONFIG = Path("/etc/roamkey/roamkey.toml")
@@ -33,8 +38,9 @@ class Api:
         self._path = path
 
     def get(self, path: str, **params: object) -> dict[str, Any]:
+        """`path` as it is meant: what a URL cannot hold is quoted here."""
         query = f"?{urlencode(params)}" if params else ""
-        return self._call("GET", path + query, None)
+        return self._call("GET", quote(path) + query, None)
 
     def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         return self._call("POST", path, body)
@@ -108,6 +114,14 @@ def socket_of(arguments: argparse.Namespace) -> Path:
         config = DEFAULT_CONFIG
     if config is None:
         return Path("/run/roamkey/api.sock")
-    from agent.config import load
+    return config_of(config).socket
 
-    return load(config).socket
+
+def config_of(path: Path) -> Config:
+    """Raises output.Hopeless with every problem found."""
+    from agent.config import ConfigError, load
+
+    try:
+        return load(path)
+    except ConfigError as error:
+        raise output.Hopeless(output.CONFIG, *(f"{path}: {problem}" for problem in error.problems)) from error

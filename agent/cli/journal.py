@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent.cli import output
-from agent.cli.client import Api, Refused, Unreachable, add_service_arguments, api_of
+from agent.cli.client import Api, Refused, Unreachable, add_service_arguments, api_of, config_of
 
 if TYPE_CHECKING:
     from agent.journal.verification import Verdict
@@ -203,9 +203,7 @@ def keys_of(arguments: argparse.Namespace) -> dict[str, str] | None:
     paths: list[Path] = list(arguments.key)
     state = arguments.state
     if state is None and arguments.file is None and arguments.config is not None:
-        from agent.config import load
-
-        state = load(arguments.config).state_folder
+        state = config_of(arguments.config).state_folder
     if not paths and state is not None and (state / "vault" / "device.jwk").exists():
         paths = [state / "vault" / "device.jwk"]
     texts = [path.read_text("ascii") for path in paths]

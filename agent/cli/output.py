@@ -24,6 +24,15 @@ TRY_LATER = 75
 CONFIG = 78
 
 
+class Hopeless(Exception):
+    """A verb cannot go on. `main` tells why, a line each, and ends with the code."""
+
+    def __init__(self, code: int, *lines: str) -> None:
+        super().__init__(*lines)
+        self.code = code
+        self.lines = lines
+
+
 def console() -> Console:
     from rich.console import Console
 
