@@ -106,6 +106,7 @@ class Runtime:
             carriers=self._carriers(),
             clock=self.clock,
             tell=self.service.tell,
+            activated=self._on_new_bundle,
             every_s=config.bundle.every_s,
         )
 
@@ -222,6 +223,11 @@ class Runtime:
         seen = from_uplink(event, self.service.board, self.clock.now())
         if seen is not None:
             self.service.tell(seen)
+
+    def _on_new_bundle(self) -> None:
+        """The bundle says who may acknowledge records: what waited for that need not wait longer."""
+        if self.uplink is not None:
+            self.uplink.keys_changed()
 
     def _on_records(self, records: Sequence[Sealed]) -> None:
         for record in records:

@@ -27,12 +27,14 @@ class PolicyUpdates:
         carriers: Mapping[str, Carrier],
         clock: Clock,
         tell: Callable[[Observation], None],
+        activated: Callable[[], None],
         every_s: float,
     ) -> None:
         self._cache = cache
         self._carriers = carriers
         self._clock = clock
         self._tell = tell
+        self._activated = activated
         self._every_s = every_s
         self._wanted = asyncio.Event()
         self._last_refusal: PolicyRejected | None = None
@@ -62,6 +64,7 @@ class PolicyUpdates:
                 self._last_refusal = None
                 self._clock.raise_floor(result.policy.confirmed)
                 self._tell(observations.PolicyActivated(policy=result.policy, tokens=result.tokens, announce=True))
+                self._activated()
             case Unchanged():
                 self._clock.raise_floor(result.policy.confirmed)
                 self._tell(observations.PolicyActivated(policy=result.policy, tokens=0, announce=False))
