@@ -113,7 +113,9 @@ class Agent:
             case observations.PluggedIn():
                 return self._event(Event.PLUGGED_IN, seen.charger, None, None, None, now)
             case observations.Unplugged():
-                return self._event(Event.UNPLUGGED, seen.charger, None, None, None, now)
+                return self._event(
+                    Event.UNPLUGGED, seen.charger, None, None, None, now, reason=EndReason.EV_DISCONNECTED
+                )
             case observations.ChargingStarted():
                 return self._event(Event.STARTED, seen.charger, seen.session, seen.meter_wh, None, now)
             case observations.Metered():
@@ -421,8 +423,7 @@ class Agent:
             case Step.FINISH_INCOMPLETE if event is Event.FOUND_IDLE and self._may_start_again(session, now):
                 return self._start_again(session, now)
             case Step.FINISH_INCOMPLETE:
-                why = EndReason.EV_DISCONNECTED if event is Event.UNPLUGGED else EndReason.POWER_LOSS
-                return self._finish(session, why, meter_wh, False, now)
+                return self._finish(session, reason or EndReason.POWER_LOSS, meter_wh, False, now)
             case Step.WITHDRAW:
                 return self._withdraw(session, reason, now)
             case Step.START_AGAIN:
