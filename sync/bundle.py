@@ -7,6 +7,10 @@ their content. Making it is sync/backend/publisher.py, checking it is sync/docum
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 TIMESTAMP = "metadata/timestamp.json"
 
 # Signed fields of ours in TUF metadata (the specification lets clients ignore what they do not know).
@@ -31,3 +35,19 @@ def metadata(role: str, version: int) -> str:
 
 def part(sha256: str) -> str:
     return f"targets/{sha256}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignedBundle:
+    """One bundle's metadata as it was published, and some of its parts. `root` is the version that vouches for it."""
+
+    root: int
+    timestamp: bytes
+    snapshot: bytes
+    targets: bytes
+    parts: Mapping[str, bytes]
+
+    @property
+    def fingerprint(self) -> str:
+        """What records call it by: the hash of the signed list of its parts."""
+        return hashlib.sha256(self.targets).hexdigest()

@@ -10,12 +10,13 @@ import asyncio
 import contextlib
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from agent.cache.archive import PROVING_PARTS, Archive
 from agent.cache.contents import Contents, KeyUse, ServiceKey
 from agent.cache.generations import Generation, GenerationDamaged, Generations, Loaded
 from agent.cache.parts import PartLost, PartStore
@@ -23,6 +24,7 @@ from agent.cache.tokens import TokensUnreadable, TokenTable
 from agent.core.credentials import key_check
 from agent.core.instants import ClockQuality, Instant
 from agent.core.policy import Policy, Token
+from sync.bundle import SignedBundle
 from sync.carriers import Carrier
 from sync.trust_store import Remembered, Trust, TrustStore, TrustStoreBusy, TrustStoreDamaged, TrustStoreError
 
@@ -93,6 +95,7 @@ class PolicyCache:
         self._key_check = key_check(key)
         self._parts = PartStore(folder / "parts")
         self._generations = Generations(folder / "generations", self._parts)
+        self.archive = Archive(folder / "archive")
         self._store = self._open_store(folder / "trust.sqlite")
         self._remembered: Remembered | None = None
         self._loaded: Loaded | None = None
@@ -155,12 +158,18 @@ class PolicyCache:
             return Refused(error=verified.error, detail=verified.detail, transient=verified.transient)
 
         if self._loaded is not None and self._holds(self._loaded, verified):
-            return Unchanged(policy=(await self._confirm(self._loaded, self._store, verified.trust)).policy)
+            active = await self._confirm(self._loaded, self._store, verified.trust)
+            if verified.roots:
+                await asyncio.to_thread(self._keep_proof, self._loaded, verified.roots)
+            return Unchanged(policy=active.policy)
         try:
             name = await asyncio.to_thread(self._build, verified)
         except DocumentUnfit as error:
             return Refused(error=error.code, detail=str(error))
-        return await self._switch(name, self._store, verified.trust)
+        activated = await self._switch(name, self._store, verified.trust)
+        if self._loaded is not None:
+            await asyncio.to_thread(self._keep_proof, self._loaded, verified.roots)
+        return activated
 
     def _holds(self, loaded: Loaded, verified: Verified) -> bool:
         return not self._is_suspect and loaded.generation.parts == _hashes(verified)
@@ -223,6 +232,27 @@ class PolicyCache:
             previous_revision=before.policy.revision if before is not None else None,
         )
 
+    def _keep_proof(self, loaded: Loaded, roots: Iterable[bytes] = ()) -> None:
+        """Best effort: that something cannot be proven later must not stop what is decided now."""
+        generation = loaded.generation
+        trust = generation.trust
+        try:
+            self.archive.add_roots((self._root, *roots, *(() if roots else (trust.root.body,))))
+            if self.archive.has(generation.fingerprint):
+                return
+            bundle = SignedBundle(
+                root=trust.root.version,
+                timestamp=trust.timestamp.body,
+                snapshot=trust.snapshot.body,
+                targets=trust.targets.body,
+                parts={
+                    name: self._parts.read(generation.parts[name]) for name in PROVING_PARTS if name in generation.parts
+                },
+            )
+            self.archive.add(bundle, revision=generation.contents.revision)
+        except (OSError, PartLost, ValueError, KeyError, TypeError) as error:
+            self.findings.append(f"the proof of revision {generation.contents.revision} is not kept: {error}")
+
     def _open_store(self, path: Path) -> TrustStore | None:
         try:
             return TrustStore(path)
@@ -264,6 +294,7 @@ class PolicyCache:
             self._active = _activate(loaded, _seen_at_least_since(trust, now))
             if loaded.generation.contents.key_check != self._key_check:
                 self.findings.append("the token reference key of this device is not the one of the bundle")
+            self._keep_proof(loaded)
             return
 
     def _count_in_this_boot(self, remembered: Remembered, now: Instant) -> Trust:

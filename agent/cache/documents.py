@@ -18,6 +18,7 @@ from zoneinfo import ZoneInfo
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from agent.cache.contents import Contents, KeyUse, ServiceKey
+from agent.config import NAME
 from agent.core.policy import (
     MAX_GROUP_DEPTH,
     Driver,
@@ -37,9 +38,11 @@ POLICY = "policy.json"
 PEOPLE = "people.json"
 VEHICLES = "vehicles.json"
 KEYS = "keys.json"
+DEVICES = "devices.json"  # optional: whose signatures the fleet vouches for
 REQUIRED = (POLICY, PEOPLE, VEHICLES, KEYS)
 MAX_GROUPS = 10_000
 MAX_PEOPLE = 1_000_000
+MAX_DEVICES = 100_000
 Entry = Literal["group", "driver", "vehicle", "token"]
 _SHARD = re.compile(r"tokens/([0-9a-f]{2})\.json")
 _CLOCK = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])")
@@ -65,6 +68,8 @@ def read_contents(bodies: Mapping[str, bytes]) -> Contents:
     people = _parse(PEOPLE, _People, bodies[PEOPLE])
     vehicles = _parse(VEHICLES, _Vehicles, bodies[VEHICLES])
     keys = _parse(KEYS, _Keys, bodies[KEYS])
+    if DEVICES in bodies:
+        read_devices(bodies[DEVICES])
     if policy.expired_after_hours < policy.stale_after_hours:
         raise DocumentUnfit(POLICY, "expired_after_hours is less than stale_after_hours")
     return Contents(
@@ -102,6 +107,16 @@ def read_shard(name: str, body: bytes, contents: Contents) -> list[Token]:
                 raise DocumentUnfit(name, f"{where}: {field} {value!r} is not in the bundle")
         tokens[entry.reference] = Token(**{field: getattr(entry, field) for field in _TOKEN_FIELDS})
     return [tokens[reference] for reference in sorted(tokens)]
+
+
+def read_devices(body: bytes) -> dict[str, dict[str, str]]:
+    """The fleet's devices and their public keys: name to kid to JWK. A replaced key stays, for what it has signed."""
+    devices: dict[str, dict[str, str]] = {}
+    for entry in _parse(DEVICES, _Devices, body).devices:
+        if entry.device in devices:
+            raise DocumentUnfit(DEVICES, f"{entry.device!r} is here twice")
+        devices[entry.device] = {each.kid: _public_key(DEVICES, each.kid, each.jwk) for each in entry.keys_}
+    return devices
 
 
 def shard_name(reference: str) -> str:
@@ -214,16 +229,20 @@ def _minute(text: str) -> int | None:
 
 
 def _service_key(entry: _Key) -> ServiceKey:
-    text = json.dumps(entry.jwk, sort_keys=True)
-    if "d" in entry.jwk:
-        raise DocumentUnfit(KEYS, f"key {entry.kid!r} holds its private half: replace that key, it is public now")
+    return ServiceKey(kid=entry.kid, use=KeyUse(entry.use), jwk=_public_key(KEYS, entry.kid, entry.jwk))
+
+
+def _public_key(document: str, kid: str, jwk: Mapping[str, str]) -> str:
+    text = json.dumps(jwk, sort_keys=True)
+    if "d" in jwk:
+        raise DocumentUnfit(document, f"key {kid!r} holds its private half: replace that key, it is public now")
     try:
-        kid = thumbprint(text)
+        of_key = thumbprint(text)
     except SigningError as error:
-        raise DocumentUnfit(KEYS, f"key {entry.kid!r}: {error}") from error
-    if kid != entry.kid:
-        raise DocumentUnfit(KEYS, f"key {entry.kid!r} has the thumbprint {kid!r}; both must be the same")
-    return ServiceKey(kid=entry.kid, use=KeyUse(entry.use), jwk=text)
+        raise DocumentUnfit(document, f"key {kid!r}: {error}") from error
+    if of_key != kid:
+        raise DocumentUnfit(document, f"key {kid!r} has the thumbprint {of_key!r}; both must be the same")
+    return text
 
 
 def _unique(document: str, people: list[P]) -> dict[str, P]:
@@ -345,6 +364,20 @@ class _Key(_Document):
 
 class _Keys(_Versioned):
     keys_: Annotated[list[_Key], Field(alias="keys", max_length=64)]
+
+
+class _DeviceKey(_Document):
+    kid: Name
+    jwk: Annotated[dict[str, str], Field(max_length=16)]
+
+
+class _Device(_Document):
+    device: Annotated[str, Field(pattern=NAME)]
+    keys_: Annotated[list[_DeviceKey], Field(alias="keys", min_length=1, max_length=16)]
+
+
+class _Devices(_Versioned):
+    devices: Annotated[list[_Device], Field(max_length=MAX_DEVICES)]
 
 
 _ENTRIES: Mapping[Entry, type[BaseModel]] = {

@@ -3,6 +3,7 @@
     policy.toml    stale_after_hours, expired_after_hours, [groups.NAME]
     drivers.toml   [drivers.NAME]           vehicles.toml   [vehicles.NAME]
     tokens.toml    [[tokens]] uid = "04A1..."        or tokens.csv with these columns
+    devices/       NAME.jwk: the public key that device NAME shows as vault/device.jwk, or a JWK Set of all it ever had
 
 Every problem of all files is told at once, with its file and place, and never with a UID.
 """
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.cache.documents import (
+    DEVICES,
     KEYS,
     PEOPLE,
     POLICY,
@@ -34,6 +36,7 @@ from agent.cache.documents import (
     shard_name,
 )
 from agent.core.credentials import key_check, reference
+from sync.signing import SigningError, thumbprint
 
 # ISO 14443 single, double, triple; EM4100; ISO 15693 and FeliCa.
 UID_BYTES = (4, 5, 7, 8, 10)
@@ -77,6 +80,7 @@ def read_source(
     vehicles = _named(source / "vehicles.toml", "vehicle", problems)
     known = {"group": policy.get("groups", {}), "driver": drivers, "vehicle": vehicles}
     shards = _shards(_tokens(source, problems), known, token_key, problems)
+    devices = _devices(source / "devices", problems)
     if problems:
         raise SourceUnfit(problems)
 
@@ -92,6 +96,7 @@ def read_source(
         PEOPLE: {"schema": SCHEMA, "drivers": [{"id": name, **entry} for name, entry in sorted(drivers.items())]},
         VEHICLES: {"schema": SCHEMA, "vehicles": [{"id": name, **entry} for name, entry in sorted(vehicles.items())]},
         KEYS: keys,
+        **({DEVICES: {"schema": SCHEMA, "devices": devices}} if devices else {}),
         **{
             name: {"schema": SCHEMA, "tokens": [tokens[each] for each in sorted(tokens)]}
             for name, tokens in shards.items()
@@ -157,6 +162,20 @@ def _named(path: Path, kind: Entry, problems: list[str]) -> dict[str, dict[str, 
         told = entry_problems(kind, {"id": name, **entry})
         problems.extend(f"{path.name}: {plural}.{name}.{each}" for each in told)
     return entries
+
+
+def _devices(folder: Path, problems: list[str]) -> list[dict[str, Any]]:
+    """Whose records the fleet vouches for. The folder may be missing: then evidence needs the key by another way."""
+    devices = []
+    for path in sorted(folder.glob("*.jwk")) if folder.is_dir() else ():
+        try:
+            found = json.loads(path.read_bytes())
+            entries = [{"kid": thumbprint(json.dumps(key)), "jwk": key} for key in found.get("keys", [found])]
+        except (ValueError, TypeError, AttributeError, OSError, SigningError) as error:
+            problems.append(f"devices/{path.name}: is no public JSON Web Key: {error}")
+            continue
+        devices.append({"device": path.stem, "keys": entries})
+    return devices
 
 
 def _tokens(source: Path, problems: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -45,8 +45,8 @@ SHARED_LIBRARIES: dict[str, tuple[set[str], str]] = {
         "each is the one file where a kind of foreign text becomes values",
     ),
     "tuf": (
-        {"sync/backend/publisher.py", "sync/documents.py"},
-        "one file signs at the fleet, one verifies on the device",
+        {"sync/backend/publisher.py", "sync/documents.py", "sync/vouching.py"},
+        "one file signs at the fleet, one verifies on the device, one proves later what was published once",
     ),
 }
 
