@@ -25,6 +25,7 @@ from agent.core.facts import (
     ChargerLost,
     Checkpoint,
     ClockStepped,
+    ClockSynchronised,
     DecisionMade,
     Fact,
     JournalOpened,
@@ -33,6 +34,7 @@ from agent.core.facts import (
     ReaderFound,
     ReaderLost,
     RecordsQuarantined,
+    RecordsShed,
     SessionAuthorised,
     SessionContradicted,
     SessionEnded,
@@ -74,8 +76,10 @@ TYPES: Final[Mapping[type[Fact], str]] = {
     PolicyActivated: "io.roamkey.policy.activated",
     PolicyRejected: "io.roamkey.policy.rejected",
     ClockStepped: "io.roamkey.clock.stepped",
+    ClockSynchronised: "io.roamkey.clock.synchronised",
     JournalOpened: "io.roamkey.journal.opened",
     RecordsQuarantined: "io.roamkey.records.quarantined",
+    RecordsShed: "io.roamkey.records.shed",
     Checkpoint: "io.roamkey.checkpoint",
 }
 
@@ -254,8 +258,10 @@ def subject_of(fact: Fact) -> str | None:
             | PolicyActivated()
             | PolicyRejected()
             | ClockStepped()
+            | ClockSynchronised()
             | JournalOpened()
             | RecordsQuarantined()
+            | RecordsShed()
             | Checkpoint()
         ):
             return None

@@ -250,12 +250,34 @@ class ClockStepped:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ClockSynchronised:
+    """The wall clock is right for the first time in this boot: what the monotonic clock of this boot counts from.
+
+    Any record of the same `boot`, before or after this one, happened at `offset_ms` + its `monotonicms`, in
+    milliseconds since 1970-01-01T00:00Z. That corrects records sealed while the clock was still wrong (1970, a
+    battery gone flat); the records themselves are never rewritten, so a reader keeps both times. `was` is the quality
+    before. Without network time for a whole boot there is no such record, and order is all that is known.
+    """
+
+    boot: str
+    offset_ms: int
+    was: ClockQuality
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JournalOpened:
-    """The first record of every journal. `predecessor` names the journal that was lost or moved aside, if known."""
+    """The first record of every journal. `predecessor` names the journal that was lost or moved aside, if known.
+
+    `reason`: "created"; "storage lost"; "corrupt" (moved aside; `salvaged` records could be read, those that the
+    backend lacks are delivered under the old journal's id); "device changed"; "diverged" (the backend holds another
+    continuation than this device: its storage lost what it had confirmed, or an older image was restored. Both agree
+    up to `agreed`; what this device recorded after that follows here, sealed anew).
+    """
 
     reason: str
     predecessor: str | None
     salvaged: int | None
+    agreed: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -265,6 +287,20 @@ class RecordsQuarantined:
     journal: str
     sequences: tuple[int, ...]
     reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordsShed:
+    """Facts that were given up before they were sealed, because room was short; nothing sealed is ever given up.
+
+    `kind` is their type without its prefix (only "session.metered": the meter is cumulative, so the next sample or
+    the end says the same and more). `sessions` names at most 20 of those concerned, `count` counts all that were lost.
+    """
+
+    kind: str
+    count: int
+    sessions: tuple[str, ...]
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -298,7 +334,9 @@ Fact = (
     | PolicyActivated
     | PolicyRejected
     | ClockStepped
+    | ClockSynchronised
     | JournalOpened
     | RecordsQuarantined
+    | RecordsShed
     | Checkpoint
 )

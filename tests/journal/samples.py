@@ -17,6 +17,7 @@ from agent.core.facts import (
     ChargerLost,
     Checkpoint,
     ClockStepped,
+    ClockSynchronised,
     DecisionMade,
     EndReason,
     Fact,
@@ -29,6 +30,7 @@ from agent.core.facts import (
     ReaderFound,
     ReaderLost,
     RecordsQuarantined,
+    RecordsShed,
     SessionAuthorised,
     SessionContradicted,
     SessionEnded,
@@ -186,8 +188,10 @@ SAMPLES: tuple[Fact, ...] = (
     PolicyActivated(revision=12, fingerprint="9f2d4c", previous_revision=None, tokens=340),
     PolicyRejected(error="BadVersionNumberError", detail="timestamp 11 is older than 12", kept_revision=12),
     ClockStepped(step_ms=-86_400_000, quality=ClockQuality.UNKNOWN),
+    ClockSynchronised(boot=BOOT, offset_ms=1_769_845_800_127, was=ClockQuality.UNKNOWN),
     JournalOpened(reason="corrupt", predecessor="0f0e0d0c-0b0a-4908-8706-050403020100", salvaged=41),
     RecordsQuarantined(journal=JOURNAL, sequences=(4, 9), reasons=("too large", "unknown type")),
+    RecordsShed(kind="session.metered", count=41, sessions=("s-1", "s-2"), reason="storage scarce"),
     Checkpoint(jws="eyJhbGciOiJFUzI1NiJ9.e30.c2lnbmF0dXJl"),
 )
 
