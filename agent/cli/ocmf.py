@@ -15,9 +15,7 @@ MAX_KEY_BYTES = 64 * 1024
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     verbs = parser.add_subparsers(dest="ocmf_verb", required=True, metavar="VERB")
     verify = verbs.add_parser("verify", help="check signature and readings of the records in a file")
-    verify.add_argument(
-        "file", type=Path, metavar="FILE", help="one OCMF record, or several of the same charge in order"
-    )
+    verify.add_argument("file", type=Path, metavar="FILE", help="OCMF record, or those of one charge in order")
     verify.add_argument(
         "--public-key", metavar="KEY", help="the station's or meter's key: a file, or hex or base64 (DER), or PEM"
     )
