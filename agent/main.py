@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+from collections.abc import Callable
 
 from agent.api import Api
 from agent.cache.cache import TrustStoreBusy
@@ -19,10 +20,10 @@ log = logging.getLogger("roamkey")
 OK, UNAVAILABLE, SOFTWARE, IO_ERROR, CONFIG = 0, 69, 70, 74, 78  # sysexits.h
 
 
-def serve(config: Config) -> int:
+def serve(config: Config, compose: Callable[[Config], Runtime] = Runtime) -> int:
     """Until SIGTERM or SIGINT. A configuration that cannot work ends with 78, which systemd does not restart."""
     try:
-        runtime = Runtime(config)
+        runtime = compose(config)
     except TrustStoreBusy as error:
         log.error("%s", error)
         return UNAVAILABLE

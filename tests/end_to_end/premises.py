@@ -7,7 +7,6 @@ What happened is read over the local API while the service runs, and from its jo
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
 import shutil
@@ -17,7 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,17 +24,16 @@ from typing import Any, TypeVar
 import pytest
 
 from agent.cli.client import Api, Refused, Unreachable
-from agent.clock import SystemClock
 from agent.demo.fleet import DEVICE, DRIVERS, FLEET, POLICY, TOKENS, VEHICLES, hours_from_now
-from agent.journal import Journal
+from agent.journal.copies import contents, stopped_store
 from agent.journal.verification import verify
-from agent.wire import source_of
 from drivers.chargers.simulated import ChargerSimulator
 from drivers.readers.pn532_simulator import Pn532Simulator
 from drivers.readers.serial_ascii_simulator import SerialAsciiSimulator
 from sync.backend.store import Store
 from sync.loopback_broker import LoopbackBroker, free_port, installed_engine
 
+PROJECT = Path(__file__).parents[2]
 ROAMKEY = (sys.executable, "-P", "-m", "agent.cli")
 PATIENCE_S = 15.0
 STOP_WITHIN_S = 5.0  # promised by the issue
@@ -123,7 +121,12 @@ class Program:
         assert not self.runs, "it runs already"
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**os.environ, **self.env}
+                self.command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **self.env},
+                cwd=PROJECT,
             )
 
     @property
@@ -179,7 +182,7 @@ class Beside:
     def end(self, task: asyncio.Task[None]) -> None:
         async def cancelled() -> None:
             task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
+            with suppress(asyncio.CancelledError):
                 await task
 
         self.wait(cancelled())
@@ -275,8 +278,10 @@ class Premises:
     office: FleetOffice
     beside: Beside
     broker: Broker | None = None
+    device: str = DEVICE
     readers: tuple[str, ...] = ("left", "right", "door")
-    state: Path = Path()
+    state: Path = field(init=False)
+    database: Path = field(init=False)
     port: int | None = None  # of what the device takes for the broker
     settings: str = ""
     bundle_folder: Path | None = None
@@ -289,6 +294,7 @@ class Premises:
 
     def __post_init__(self) -> None:
         self.state = self.root / "state"
+        self.database = self.root / "backend.db"
         self.service = Program(
             self.root / "agent.log", *(self.command or (*ROAMKEY, "run")), "--config", self.config, "--log", "debug"
         )
@@ -298,10 +304,6 @@ class Premises:
         return self.root / "roamkey.toml"
 
     @property
-    def database(self) -> Path:
-        return self.root / "backend.db"
-
-    @property
     def api(self) -> Api:
         return Api(self.root / "api.sock")
 
@@ -309,7 +311,8 @@ class Premises:
         self.config.write_text(self.configuration())
 
     def configuration(self) -> str:
-        lines = ["[device]", f'fleet = "{FLEET}"', f'name = "{DEVICE}"', 'vehicle = "VAN-7"', f'state = "{self.state}"']
+        lines = ["[device]", f'fleet = "{FLEET}"', f'name = "{self.device}"']
+        lines += ['vehicle = "VAN-7"', f'state = "{self.state}"']
         lines += ["[trust]", 'root = "device/root.json"', 'token_key = "device/token.key"']
         lines += ["[api]", 'socket = "api.sock"']
         if self.bundle_folder is not None:
@@ -341,11 +344,9 @@ class Premises:
     def answers(self) -> bool:
         if not self.service.runs:
             pytest.fail(f"the service ended with {self.service.process.returncode}:\n{self.service.said()[-3000:]}")
-        try:
-            self.api.get("/v1/status")
-        except (Unreachable, Refused):
-            return False
-        return True
+        with suppress(Unreachable, Refused):
+            return bool(self.api.get("/v1/status"))
+        return False
 
     def start_ready(self) -> None:
         """Started, with a policy in force and every device found."""
@@ -361,6 +362,9 @@ class Premises:
 
     def status(self) -> dict[str, Any]:
         return self.api.get("/v1/status")
+
+    def open_sessions(self) -> list[dict[str, Any]]:
+        return list(self.status()["open_sessions"])
 
     def reader_state(self, name: str) -> str | None:
         return self.status()["readers"].get(name, {}).get("state")
@@ -392,16 +396,15 @@ class Premises:
                 yield record["body"].encode()
 
     def sealed(self) -> list[bytes]:
-        """The journal of the stopped service."""
-        now = SystemClock(trusted=True).now()
-        with closing(Journal.open(self.state / "journal", source=source_of(FLEET, DEVICE), now=now)) as journal:
-            return [each.body for each in journal.read(0, records=1_000_000, size_bytes=1 << 30)]
+        """The journal of the stopped or killed service, which does not notice that somebody looked."""
+        with stopped_store(self.state / "journal") as database:
+            return contents(database).bodies
 
     def stored(self) -> list[bytes]:
         """What the receiver has of this journal."""
         name = json.loads(self.sealed()[0])["journal"]
         with closing(Store(self.database)) as store:
-            return list(store.bodies(DEVICE, name))
+            return list(store.bodies(self.device, name))
 
     def keys(self) -> dict[str, str]:
         public = json.loads((self.state / "vault" / "device.jwk").read_text())
@@ -417,7 +420,8 @@ class Premises:
         assert verdict.ok, verdict
         assert stored == sealed[: len(stored)]
         with closing(Store(self.database)) as store:
-            audits = store.audit()
+            audits = [each for each in store.audit() if each.device == self.device]
+        assert audits
         assert all(each.chain_ok and not each.gaps and not each.forks for each in audits), audits
 
     def assert_whole(self) -> None:
