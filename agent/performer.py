@@ -147,6 +147,13 @@ class Performer:
         except StorageFull as error:
             log.warning("no room for a checkpoint, the next one will cover these records: %s", error)
 
+    def stop_chargers(self, effects: Sequence[Effect]) -> None:
+        """To stop is safe also when it could not be recorded: the end will be, with the charger's own word."""
+        for effect in effects:
+            if isinstance(effect, StopCharging):
+                session = effect.session
+                self._ask(effect.charger, lambda each, session=session: each.stop(session))
+
     def show(self, signal: Signal) -> None:
         """Best effort and bounded: a reader that hangs holds up nobody else."""
         self.spawn(self._signal(signal))

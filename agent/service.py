@@ -116,8 +116,10 @@ class Service:
         try:
             await self.performer.perform(effects, now)
         except StorageFull as error:
-            self.agent.state = before
+            # Nothing has happened, but for what lies on the readers: one card is told once, and not at each look.
+            self.agent.state = replace(before, presences=self.agent.state.presences)
             self._storage_is_full(seen, error, now)
+            self.performer.stop_chargers(effects)
         else:
             self._count(effects)
 
@@ -208,6 +210,7 @@ NEVER_LOST = (
     seen_.Metered,
     seen_.Unplugged,
     seen_.ChargerFound,
+    seen_.ChargerLost,
 )
 
 
