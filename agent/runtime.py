@@ -21,13 +21,15 @@ from agent.cache.cache import PolicyCache
 from agent.clock import Clock, SystemClock
 from agent.config import Config
 from agent.core import observations
-from agent.core.agent import Agent, Setup, Timing
+from agent.core.agent import Agent
 from agent.core.effects import Effect
 from agent.core.instants import Instant
+from agent.core.memory import Setup, Timing
 from agent.core.observations import Presented
 from agent.core.requests import Place
 from agent.core.sessions import Session, fold
 from agent.edge import from_charger, from_reader, from_uplink
+from agent.evidence.collection import documents_of, span_of, told
 from agent.identity import Identity
 from agent.journal import Journal
 from agent.listeners import Lines, Listeners
@@ -202,6 +204,23 @@ class Runtime:
 
     async def decision(self, wanted: str) -> dict[str, Any] | None:
         return await self.store.ask(lambda journal: views.decision_of(journal, wanted))
+
+    async def evidence(self, session: str) -> dict[str, Any]:
+        """All but the records. Raises NoEvidence."""
+        span = await self.store.ask(lambda journal: span_of(journal, session))
+        active = self.cache.active
+        device, archive = self.config.device, self.cache.archive
+        bundles, missing = await asyncio.to_thread(
+            documents_of,
+            archive,
+            deciding=span.fingerprint,
+            active=active.policy.fingerprint if active is not None else None,
+            device=device.name,
+            kid=self.vault.kid,
+        )
+        roots = await asyncio.to_thread(archive.roots)
+        about = {"fleet": device.fleet, "device": device.name, "device_key": self.vault.public}
+        return about | told(span, bundles, missing, roots)
 
     async def journal_page(self, after: int, limit: int) -> dict[str, Any]:
         return await self.store.ask(lambda journal: views.page_of(journal, after, limit))

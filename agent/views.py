@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from agent.board import Board, Health
-from agent.core.agent import State
 from agent.core.facts import DecisionMade, SessionEnded
 from agent.core.instants import Instant
+from agent.core.memory import State
 from agent.core.rules import freshness, policy_age
 from agent.core.sessions import Session
 from agent.journal import Journal

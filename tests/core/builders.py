@@ -12,12 +12,13 @@ from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
 
 from agent.core import observations as seen
-from agent.core.agent import Agent, Effects, Setup, State, Timing
+from agent.core.agent import Agent
 from agent.core.credentials import RANDOM, Assurance, Credential, reference
 from agent.core.decisions import Decision, decide
 from agent.core.effects import Record, Signal
 from agent.core.facts import Fact
 from agent.core.instants import ClockQuality, Instant
+from agent.core.memory import Effects, Setup, State, Timing
 from agent.core.observations import Observation, Presented
 from agent.core.policy import Driver, Group, Policy, Schedule, Token, Vehicle, Window
 from agent.core.requests import Place, Request, Usage

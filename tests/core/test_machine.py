@@ -12,7 +12,7 @@ import pytest
 
 from agent.core import facts
 from agent.core import observations as seen
-from agent.core.agent import Agent, Effects, State
+from agent.core.agent import Agent
 from agent.core.effects import (
     Feedback,
     QueryCharger,
@@ -25,6 +25,7 @@ from agent.core.effects import (
     WakeAt,
 )
 from agent.core.instants import ClockQuality
+from agent.core.memory import Effects, State
 from agent.core.observations import Observation, Presented
 from agent.core.policy import TokenStatus
 from agent.core.sessions import Phase, Session, fold

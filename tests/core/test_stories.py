@@ -10,7 +10,6 @@ import pytest
 
 from agent.core import facts
 from agent.core import observations as seen
-from agent.core.agent import REMEMBERED_CONTRADICTIONS, REMEMBERED_ENDED_SESSIONS
 from agent.core.credentials import RANDOM
 from agent.core.decisions import Granted, Refused
 from agent.core.effects import (
@@ -25,6 +24,7 @@ from agent.core.effects import (
 )
 from agent.core.facts import EndReason, Outcome, Trigger
 from agent.core.instants import ClockQuality
+from agent.core.memory import REMEMBERED_CONTRADICTIONS, REMEMBERED_ENDED_SESSIONS
 from agent.core.policy import TokenStatus
 from agent.core.requests import Place
 from agent.core.sessions import Phase

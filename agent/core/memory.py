@@ -1,0 +1,118 @@
+"""What the machine knows: how the device is wired, what is going on, and the few ways in which that changes.
+
+The state is immutable and replaced as a whole, so that whoever performs the effects can put the one of before back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import TypeVar
+
+from agent.core.effects import (
+    Effect,
+    WakeAt,
+)
+from agent.core.policy import Policy
+from agent.core.presence import Presence
+from agent.core.requests import Place
+from agent.core.sessions import Phase, Session
+
+Effects = tuple[Effect, ...]
+V = TypeVar("V")
+
+REMEMBERED_ENDED_SESSIONS = 32  # late charger events about these are recognised as late
+REMEMBERED_CONTRADICTIONS = 16  # for each charger; what it repeats of these is not recorded again
+FAULT = "fault "  # such complaints are forgotten when the charger is well again
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """How long a phase may last before the machine looks again."""
+
+    start_timeout_ms: int = 120_000
+    stop_timeout_ms: int = 30_000
+    resume_timeout_ms: int = 300_000
+    meter_record_every_ms: int = 60_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """How this device is wired: which charger a reader stands for, where each charger is, whose vehicle this is."""
+
+    version: str
+    readers: Mapping[str, str]
+    chargers: Mapping[str, Place]
+    vehicle: str | None = None
+    timing: Timing = field(default_factory=Timing)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    policy: Policy | None = None
+    sessions: Mapping[str, Session] = field(default_factory=lambda: MappingProxyType({}))
+    presences: Mapping[str, Presence] = field(default_factory=lambda: MappingProxyType({}))
+    reachable: frozenset[str] = frozenset()
+    lost_readers: frozenset[str] = frozenset()
+    contradictions: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    storage_full: bool = False
+
+    @property
+    def open_sessions(self) -> tuple[Session, ...]:
+        return tuple(session for session in self.sessions.values() if session.is_open)
+
+    def open_at(self, charger: str | None) -> Session | None:
+        return next((session for session in self.open_sessions if session.charger == charger), None)
+
+
+class Memory:
+    """The one place where the state is replaced; the parts of the machine share it, one turn at a time."""
+
+    def __init__(self, setup: Setup, state: State) -> None:
+        self.setup = setup
+        self.state = state
+
+    def change(self, **changes: object) -> None:
+        self.state = replace(self.state, **changes)  # type: ignore[arg-type]
+
+    def keep(self, session: Session) -> None:
+        sessions = dict(self.state.sessions)
+        sessions[session.id] = session
+        over = [each.id for each in sessions.values() if not each.is_open][:-REMEMBERED_ENDED_SESSIONS]
+        for forgotten in over:
+            del sessions[forgotten]
+        self.change(sessions=MappingProxyType(sessions))
+
+    def is_news(self, charger: str, key: str) -> bool:
+        """Once for each kind of complaint: a charger that repeats itself cannot fill the journal."""
+        said = self.state.contradictions.get(charger, ())
+        if key in said:
+            return False
+        kept = (*said, key)[-REMEMBERED_CONTRADICTIONS:]
+        self.change(contradictions=with_item(self.state.contradictions, charger, kept))
+        return True
+
+    def forget(self, charger: str, prefix: str) -> None:
+        said = self.state.contradictions.get(charger, ())
+        kept = tuple(key for key in said if not key.startswith(prefix))
+        if kept != said:
+            self.change(contradictions=with_item(self.state.contradictions, charger, kept))
+
+    def due_ms(self, session: Session) -> int | None:
+        timing = self.setup.timing
+        heard = session.charger in self.state.reachable
+        lasting = {
+            Phase.AUTHORISED: timing.start_timeout_ms,
+            Phase.STOPPING: timing.stop_timeout_ms if heard else timing.resume_timeout_ms,
+            Phase.INTERRUPTED: timing.resume_timeout_ms,
+        }.get(session.phase)
+        return None if lasting is None else session.watched_ms + lasting
+
+    def deadline(self, session: Session) -> Effects:
+        due = self.due_ms(session)
+        return () if due is None else (WakeAt(monotonic_ms=due),)
+
+
+def with_item(mapping: Mapping[str, V], key: str, value: V) -> Mapping[str, V]:
+    return MappingProxyType({**mapping, key: value})

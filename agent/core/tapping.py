@@ -1,0 +1,262 @@
+"""What a look of a reader or a question leads to: a decision, a session begun, or a stop of what the card began."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import assert_never
+
+from agent.core import facts, observations, texts
+from agent.core.charging import Charging
+from agent.core.credentials import RANDOM, Assurance
+from agent.core.decisions import Decision, Granted, Limits, Refused, decide
+from agent.core.effects import (
+    Feedback,
+    Record,
+    Reply,
+    Signal,
+    StartCharging,
+    StopCharging,
+    WakeAt,
+)
+from agent.core.facts import EndReason, Holder, Outcome, Trigger
+from agent.core.instants import Instant, time_ordered_id
+from agent.core.memory import Effects, Memory, with_item
+from agent.core.observations import Presented
+from agent.core.policy import Token, TokenStatus
+from agent.core.presence import Crowd, Presence, Tap, anonymous, look, reader_back
+from agent.core.requests import Place, Request, Usage
+from agent.core.rules import policy_age
+from agent.core.sessions import Phase, Session, start
+from agent.core.statuses import statuses_of
+
+STRANGER = Presented(credential=RANDOM, token=None)
+
+
+class Tapping:
+    def __init__(self, memory: Memory, charging: Charging) -> None:
+        self._memory = memory
+        self._charging = charging
+
+    def look(self, seen: observations.Sighted, now: Instant) -> Effects:
+        before = self._memory.state.presences.get(seen.reader, Presence())
+        cards = [presented.credential for presented in seen.presented]
+        after, outcome = look(before, cards, seen.monotonic_ms)
+        self._memory.change(presences=with_item(self._memory.state.presences, seen.reader, after))
+        waited_ms = max(0, now.monotonic_ms - seen.monotonic_ms)
+        match outcome:
+            case Tap():
+                return self.tap(seen.reader, seen.presented[0], now, waited_ms=waited_ms)  # one card, if twice
+            case Crowd():
+                return self.tap(seen.reader, STRANGER, now, waited_ms=waited_ms, crowded=True)
+            case None:
+                return ()
+            case _:
+                assert_never(outcome)
+
+    def tap(
+        self,
+        reader: str,
+        presented: Presented,
+        now: Instant,
+        *,
+        waited_ms: int = 0,
+        crowded: bool = False,
+        request: str | None = None,
+    ) -> Effects:
+        """Stop what this card began here, else decide whether it may begin."""
+        presented = recognised(presented)
+        charger = self._memory.setup.readers.get(reader)
+        active = self._memory.state.open_at(charger) if charger is not None else None
+        if active is not None and may_stop(active, presented):
+            return self._stop_by_card(active, presented, reader, now, request)
+        place = self._memory.setup.chargers.get(charger, Place()) if charger is not None else Place()
+        asked = self._request(presented, reader, charger, place, crowded)
+        decision = decide(asked, self._memory.state.policy, self._usage(asked), now)
+        made = self._made(asked, decision, Trigger.TAP, waited_ms, now)
+        reply = (Reply(request=request, decision_id=made.decision, decision=decision, session=None),) if request else ()
+        match decision:
+            case Granted() if charger is not None:
+                return self._authorise(made, decision, reader, charger, now, request)
+            case _:
+                return (
+                    Record(facts=(made,)),
+                    Signal(reader=reader, feedback=Feedback.REFUSED, text=made.text),
+                    *reply,
+                )
+
+    def _authorise(
+        self, made: facts.DecisionMade, granted: Granted, reader: str, charger: str, now: Instant, request: str | None
+    ) -> Effects:
+        authorised = facts.SessionAuthorised(
+            session=time_ordered_id(now, 1),
+            decision=made.decision,
+            credential=made.credential,
+            holder=made.holder,
+            place=made.place,
+            reader=reader,
+            charger=charger,
+            max_energy_wh=granted.limits.max_energy_wh,
+            authorised_at=now.utc,
+            boot=now.boot,
+            monotonic_ms=now.monotonic_ms,
+        )
+        session = start(authorised)
+        self._memory.keep(session)
+        reply = (
+            Reply(request=request, decision_id=made.decision, decision=granted, session=session.id) if request else None
+        )
+        return (
+            Record(facts=(made, authorised)),
+            Signal(reader=reader, feedback=Feedback.GRANTED, text=made.text),
+            *((reply,) if reply else ()),
+            StartCharging(charger=charger, session=session.id, max_energy_wh=session.max_energy_wh),
+            WakeAt(monotonic_ms=now.monotonic_ms + self._memory.setup.timing.start_timeout_ms),
+        )
+
+    def _stop_by_card(
+        self, session: Session, presented: Presented, reader: str, now: Instant, request: str | None
+    ) -> Effects:
+        language = self._language(presented.token)
+        signal = Signal(reader=reader, feedback=Feedback.GRANTED, text=texts.say(texts.STOPPING, language))
+        reply = (
+            Reply(request=request, decision_id=session.decision, decision=Granted(limits=Limits()), session=session.id)
+            if request
+            else None
+        )
+        answers = (signal, *((reply,) if reply else ()))
+        if session.phase is Phase.STOPPING:
+            return (*answers, StopCharging(charger=session.charger, session=session.id))
+        return self._charging.stop(session, EndReason.LOCAL, presented.credential, now, answers)
+
+    def answer(self, seen: observations.DecisionRequested, now: Instant) -> Effects:
+        place = self._memory.setup.chargers.get(seen.charger) if seen.charger is not None else None
+        asked = self._request(recognised(seen.presented), None, seen.charger, place or seen.place, False)
+        decision = decide(asked, self._memory.state.policy, self._usage(asked), now)
+        made = self._made(asked, decision, Trigger.REQUEST, 0, now)
+        return (
+            Record(facts=(made,)),
+            Reply(request=seen.request, decision_id=made.decision, decision=decision, session=None),
+        )
+
+    def _request(
+        self, presented: Presented, reader: str | None, charger: str | None, place: Place, crowded: bool
+    ) -> Request:
+        token = presented.token
+        vehicle = token.vehicle if token is not None and token.vehicle is not None else self._memory.setup.vehicle
+        return Request(
+            credential=presented.credential,
+            token=token,
+            lookup_failed=presented.lookup_failed,
+            reader=reader,
+            charger=charger,
+            place=place,
+            vehicle=vehicle,
+            crowded=crowded,
+        )
+
+    def _usage(self, asked: Request) -> Usage:
+        at_charger = self._memory.state.open_at(asked.charger) if asked.charger is not None else None
+        wired = asked.charger in self._memory.setup.chargers
+        return Usage(
+            sessions_of_token=tuple(
+                each.id
+                for each in self._memory.state.open_sessions
+                if asked.credential.is_identity and each.credential.reference == asked.credential.reference
+            ),
+            sessions_of_vehicle=tuple(
+                each.id
+                for each in self._memory.state.open_sessions
+                if asked.vehicle is not None and each.holder.vehicle == asked.vehicle
+            ),
+            session_at_charger=at_charger.id if at_charger is not None else None,
+            charger_reachable=(asked.charger in self._memory.state.reachable)
+            if wired or asked.reader is not None
+            else True,
+            storage_full=self._memory.state.storage_full,
+        )
+
+    def _made(
+        self, asked: Request, decision: Decision, trigger: Trigger, waited_ms: int, now: Instant
+    ) -> facts.DecisionMade:
+        reasons = decision.reasons if isinstance(decision, Refused) else ()
+        statuses = statuses_of(reasons)
+        language = self._language(asked.token)
+        decision_id = time_ordered_id(now, 0)
+        policy = self._memory.state.policy
+        return facts.DecisionMade(
+            decision=decision_id,
+            trigger=trigger,
+            outcome=Outcome.REFUSED if reasons else Outcome.GRANTED,
+            credential=asked.credential,
+            holder=self._holder(asked),
+            place=asked.place,
+            reader=asked.reader,
+            charger=asked.charger,
+            reasons=reasons,
+            warnings=decision.warnings,
+            max_energy_wh=decision.limits.max_energy_wh if isinstance(decision, Granted) else None,
+            policy=None
+            if policy is None
+            else facts.PolicyStamp(
+                revision=policy.revision,
+                fingerprint=policy.fingerprint,
+                age_s=int(policy_age(policy, now).total_seconds()),
+            ),
+            clock=now.quality,
+            text=texts.refusal_text(reasons, language) if reasons else texts.say(texts.GRANTED, language),
+            support=decision_id[-8:].upper(),
+            waited_ms=waited_ms,
+            ocpi=statuses.ocpi,
+            ocpp16=statuses.ocpp16,
+            ocpp201=statuses.ocpp201,
+            oicp=statuses.oicp,
+        )
+
+    def _holder(self, asked: Request) -> Holder:
+        token, policy = asked.token, self._memory.state.policy
+        if token is None:
+            return Holder(vehicle=asked.vehicle)
+        driver = policy.drivers.get(token.driver) if policy is not None and token.driver is not None else None
+        vehicle = policy.vehicles.get(asked.vehicle) if policy is not None and asked.vehicle is not None else None
+        return Holder(
+            label=token.label,
+            group=token.group,
+            parent=token.parent,
+            driver=token.driver,
+            vehicle=asked.vehicle,
+            cost_centre=(driver.cost_centre if driver else None) or (vehicle.cost_centre if vehicle else None),
+        )
+
+    def _language(self, token: Token | None) -> str:
+        policy = self._memory.state.policy
+        if token is None or token.driver is None or policy is None or token.driver not in policy.drivers:
+            return texts.DEFAULT_LANGUAGE
+        return policy.drivers[token.driver].language
+
+    def reader_is_back(self, reader: str, now: Instant) -> None:
+        presence = self._memory.state.presences.get(reader)
+        if presence is not None:
+            back = reader_back(presence, now.monotonic_ms)
+            self._memory.change(presences=with_item(self._memory.state.presences, reader, back))
+
+
+def recognised(presented: Presented) -> Presented:
+    """A random UID names nobody: neither its number nor what the table says of that number is kept."""
+    if anonymous(presented.credential) == RANDOM:
+        return replace(presented, credential=RANDOM, token=None)
+    return presented
+
+
+def may_stop(session: Session, presented: Presented) -> bool:
+    """The card that began it, even if it was blocked since, or an active one of the same parent group.
+
+    OCPI: a token's group_id, compared without case.
+    """
+    if presented.credential.assurance is Assurance.RANDOM or not presented.credential.is_identity:
+        return False
+    if presented.credential.reference == session.credential.reference:
+        return True
+    token = presented.token
+    if token is None or token.status is not TokenStatus.ACTIVE or not token.parent or not session.holder.parent:
+        return False
+    return token.parent.lower() == session.holder.parent.lower()
