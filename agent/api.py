@@ -26,6 +26,7 @@ from agent.core import observations
 from agent.core.decisions import Refused
 from agent.core.effects import Reply
 from agent.core.requests import Place
+from agent.evidence.collection import NoEvidence
 from agent.journal import JournalError, StorageBroken
 from agent.openapi import description
 from agent.runtime import VERSION, Runtime, UnknownDevice
@@ -124,6 +125,7 @@ class Api:
             Route("/v1/status", self.status, methods=["GET"]),
             Route("/v1/sessions", self.sessions, methods=["GET"]),
             Route("/v1/decisions/{id}", self.decision, methods=["GET"]),
+            Route("/v1/evidence/{session}", self.evidence, methods=["GET"]),
             Route("/v1/decisions", self.decide, methods=["POST"]),
             Route("/v1/taps", self.tap, methods=["POST"]),
             Route("/v1/chargers/{name}/events", self.report, methods=["POST"]),
@@ -146,6 +148,12 @@ class Api:
         if found is None:
             raise Problem(404, "no such decision in the journal; `roamkey journal tail` lists the newest")
         return JSONResponse(found)
+
+    async def evidence(self, request: Request) -> Response:
+        try:
+            return JSONResponse(await self._runtime.evidence(request.path_params["session"]))
+        except NoEvidence as error:
+            raise Problem(409 if error.later else 404, str(error)) from error
 
     async def decide(self, request: Request) -> Response:
         body = await read(request, DecisionBody)

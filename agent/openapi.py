@@ -41,6 +41,13 @@ def description(version: str, bodies: dict[str, dict[str, Any]]) -> dict[str, An
                 "One decision with all its reasons, by id or support reference", _OBJECT, parameters=[path("id")]
             )
         },
+        "/v1/evidence/{session}": {
+            "get": operation(
+                "What proves a session beside its records: their range, the device's key, the fleet's signed documents",
+                _OBJECT,
+                parameters=[path("session")],
+            )
+        },
         "/v1/decisions": {"post": operation("May this card charge here? Recorded; nothing is started", _DECISION)},
         "/v1/taps": {"post": operation("A tap without a card: decided, recorded and carried out", _DECISION)},
         "/v1/chargers/{name}/events": {

@@ -11,6 +11,7 @@ import difflib
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal, TypeVar
 from zoneinfo import ZoneInfo
@@ -64,12 +65,23 @@ def read_contents(bodies: Mapping[str, bytes]) -> Contents:
     for name in REQUIRED:
         if name not in bodies:
             raise DocumentUnfit(name, "is not in the bundle")
-    policy = _parse(POLICY, _Policy, bodies[POLICY])
+    contents = read_policy(bodies[POLICY])
     people = _parse(PEOPLE, _People, bodies[PEOPLE])
     vehicles = _parse(VEHICLES, _Vehicles, bodies[VEHICLES])
     keys = _parse(KEYS, _Keys, bodies[KEYS])
     if DEVICES in bodies:
         read_devices(bodies[DEVICES])
+    return replace(
+        contents,
+        drivers=_unique(PEOPLE, [Driver(**each.model_dump()) for each in people.drivers]),
+        vehicles=_unique(VEHICLES, [Vehicle(**each.model_dump()) for each in vehicles.vehicles]),
+        keys=tuple(_service_key(each) for each in keys.keys_),
+    )
+
+
+def read_policy(body: bytes) -> Contents:
+    """The policy alone, without people and keys: enough to ask its rules again."""
+    policy = _parse(POLICY, _Policy, body)
     if policy.expired_after_hours < policy.stale_after_hours:
         raise DocumentUnfit(POLICY, "expired_after_hours is less than stale_after_hours")
     return Contents(
@@ -79,9 +91,9 @@ def read_contents(bodies: Mapping[str, bytes]) -> Contents:
         stale_after=timedelta(hours=policy.stale_after_hours),
         expired_after=timedelta(hours=policy.expired_after_hours),
         groups=_groups(policy.groups),
-        drivers=_unique(PEOPLE, [Driver(**each.model_dump()) for each in people.drivers]),
-        vehicles=_unique(VEHICLES, [Vehicle(**each.model_dump()) for each in vehicles.vehicles]),
-        keys=tuple(_service_key(each) for each in keys.keys_),
+        drivers={},
+        vehicles={},
+        keys=(),
     )
 
 

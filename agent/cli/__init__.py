@@ -22,6 +22,7 @@ VERBS = (
     "sessions",
     "explain",
     "journal",
+    "evidence",
     "tap",
     "fleet",
     "receive",

@@ -224,6 +224,14 @@ class Journal:
         """Everything about one session or one decision, in order."""
         return [open_record(body) for body in self._bodies_of(subject)]
 
+    def first_of(self, kind: str, *, after: int) -> int | None:
+        """The sequence of the first record of this CloudEvents type behind another."""
+        with self._reading() as database:
+            row = database.execute(
+                "SELECT sequence FROM record WHERE sequence > ? AND type = ? ORDER BY sequence LIMIT 1", (after, kind)
+            ).fetchone()
+        return None if row is None else int(row[0])
+
     def quarantined(self) -> list[Quarantined]:
         with self._reading() as database:
             rows = database.execute("SELECT sequence, reason, body FROM quarantine ORDER BY sequence").fetchall()
