@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 from agent.cli import output
 from agent.core.findings import Finding
-from agent.core.tariff.amounts import Amount
+from agent.core.tariff.amounts import Amount, exact_arithmetic
 from agent.core.tariff.priced import UNITS, Line, Priced
 from agent.core.tariff.records import ChargeRecord, Stated, Total
 from agent.core.tariff.tariffs import Basis, Tariff
@@ -35,6 +35,11 @@ def print_documents(reports: list[Report]) -> None:
 
 
 def document(report: Report) -> dict[str, object]:
+    with exact_arithmetic():  # a hostile record's numbers do not fit into the usual 28 digits
+        return _document(report)
+
+
+def _document(report: Report) -> dict[str, object]:
     priced, comparison = report.priced, report.comparison
     taxes = priced.stated[Total.COST].taxes
     return {
@@ -98,6 +103,11 @@ def _six(value: Decimal | None) -> Decimal | None:
 
 
 def print_tables(report: Report) -> None:
+    with exact_arithmetic():
+        _print_tables(report)
+
+
+def _print_tables(report: Report) -> None:
     record, priced, comparison = report.record, report.priced, report.comparison
     names = ", ".join(tariff.id for tariff in report.tariffs)
     zone = "unknown" if report.zone is None else report.zone.key

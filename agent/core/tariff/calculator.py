@@ -45,19 +45,24 @@ def price(
             finding = Finding(
                 code=Code.NO_TARIFF, path="$", severity=Severity.ERROR, text="There is no tariff to price by"
             )
-            return _priced(record.currency, (), (finding,), terms)
+            return _priced(record.currency, None, (), (finding,), terms)
         pricing = _Pricing(record=record, tariffs=tariffs, zone=zone, terms=terms, findings=[])
         lines = pricing.lines()
-        return _priced(tariffs[0].currency, tuple(lines), tuple(pricing.findings), terms)
+        return _priced(tariffs[0].currency, tariffs[0], tuple(lines), tuple(pricing.findings), terms)
 
 
-def _priced(currency: str, lines: tuple[Line, ...], findings: tuple[Finding, ...], terms: Terms) -> Priced:
+def _priced(
+    currency: str, limits: Tariff | None, lines: tuple[Line, ...], findings: tuple[Finding, ...], terms: Terms
+) -> Priced:
     rounding = terms.rounding
     totals = {kind: total(line.amount for line in lines if line.belongs_to is kind) for kind in Total}
     totals[Total.COST] = total(line.amount for line in lines)
     payable = rounding.payable(totals[Total.COST], currency)
-    if rounding.scope is Scope.LINE:
-        payable = total(rounding.payable(line.amount, currency) for line in lines)
+    if rounding.scope is Scope.LINE and limits is not None:
+        # The limits hold for what is paid: rounding each line must not lift the sum over max_price.
+        each = total(rounding.payable(line.amount, currency) for line in lines if line.item not in LIMITS)
+        moves, _ = adjustments(each, limits)
+        payable = rounding.payable(total([each, *(amount for _, amount, _ in moves)]), currency)
     return Priced(
         currency=currency,
         lines=lines,
@@ -297,6 +302,7 @@ class _Pricing:
         self.findings.append(Finding(code=code, path=at(piece.period), severity=severity, text=text))
 
 
+LIMITS = (Item.MIN_PRICE, Item.MAX_PRICE)
 # Item, its dimension in a tariff, and the phase of the elements that price it. Parking last: it follows the charging.
 DIMENSIONS = (
     (Item.RESERVATION_TIME, Dimension.TIME, Phase.RESERVATION),

@@ -66,11 +66,11 @@ def worst_case(
 ) -> WorstCase:
     """An upper bound of price() for every session within these limits; without a zone no local time is excluded."""
     with exact_arithmetic():
-        return _bound(tariff, Reach(start, max(ZERO, max_kwh), Decimal(max(0, max_s)), zone), Decimal(reservation_s))
+        return _bound(tariff, Extent(start, max(ZERO, max_kwh), Decimal(max(0, max_s)), zone), Decimal(reservation_s))
 
 
 @dataclass(frozen=True, slots=True)
-class Reach:
+class Extent:
     """Where a session can get to."""
 
     start: datetime
@@ -79,25 +79,25 @@ class Reach:
     zone: ZoneInfo | None
 
 
-def candidates(tariff: Tariff, dimension: Dimension, phase: Phase, reach: Reach) -> tuple[Component, ...]:
-    """What a session within reach may be priced by: list order ends at the first element that always matches."""
+def candidates(tariff: Tariff, dimension: Dimension, phase: Phase, extent: Extent) -> tuple[Component, ...]:
+    """What a session within its extent may be priced by: list order ends at the first element that always matches."""
     elements = [e for e in tariff.elements if e.restrictions.phase is phase and e.component(dimension) is not None]
     open_ = list(takewhile(lambda element: not element.restrictions.are_none, elements))
     always = elements[len(open_) : len(open_) + 1]
-    possible = [e for e in open_ if phase is not Phase.CHARGE or _is_reachable(e.restrictions, reach)]
+    possible = [e for e in open_ if phase is not Phase.CHARGE or _is_reachable(e.restrictions, extent)]
     return tuple(component for e in (*possible, *always) if (component := e.component(dimension)) is not None)
 
 
-def _bound(tariff: Tariff, reach: Reach, reservation_s: Decimal) -> WorstCase:
+def _bound(tariff: Tariff, extent: Extent, reservation_s: Decimal) -> WorstCase:
     def found(dimension: Dimension, phase: Phase = Phase.CHARGE) -> tuple[Component, ...]:
-        return candidates(tariff, dimension, phase, reach)
+        return candidates(tariff, dimension, phase, extent)
 
     energy, time, parking = found(Dimension.ENERGY), found(Dimension.TIME), found(Dimension.PARKING_TIME)
     fixed = _highest(tariff, found(Dimension.FLAT))
     parts = [
         fixed,
-        _times(_highest(tariff, energy), _rounded_up(reach.max_kwh * WH, energy), WH),
-        _clocked(tariff, time, parking, reach.max_s),
+        _times(_highest(tariff, energy), _rounded_up(extent.max_kwh * WH, energy), WH),
+        _clocked(tariff, time, parking, extent.max_s),
     ]
     if reservation_s > 0:
         reserved = found(Dimension.TIME, Phase.RESERVATION) + found(Dimension.TIME, Phase.RESERVATION_EXPIRES)
@@ -113,7 +113,7 @@ def _bound(tariff: Tariff, reach: Reach, reservation_s: Decimal) -> WorstCase:
         per_hour=_highest(tariff, time),
         per_parking_hour=_highest(tariff, parking),
         fixed=fixed,
-        findings=tuple(_findings(tariff, reach, cost)),
+        findings=tuple(_findings(tariff, extent, cost)),
     )
 
 
@@ -202,25 +202,27 @@ def _money(cost: Ceiling, currency: str) -> Ceiling:
     )
 
 
-def _is_reachable(restrictions: Restrictions, reach: Reach) -> bool:
+def _is_reachable(restrictions: Restrictions, extent: Extent) -> bool:
     if never_matches(restrictions) is not None:
         return False
-    if restrictions.min_kwh is not None and restrictions.min_kwh > reach.max_kwh:
+    if restrictions.min_kwh is not None and restrictions.min_kwh > extent.max_kwh:
         return False
-    if restrictions.min_duration_s is not None and restrictions.min_duration_s > reach.max_s:
+    if restrictions.min_duration_s is not None and restrictions.min_duration_s > extent.max_s:
         return False
-    if not restrictions.are_local or reach.zone is None or reach.max_s > LONGEST.total_seconds():
+    if not restrictions.are_local or extent.zone is None or extent.max_s > LONGEST.total_seconds():
         return True
-    end = reach.start + timedelta(seconds=float(reach.max_s) + 1)
-    moments = [reach.start, *changes(restrictions, reach.start, end, reach.zone)]
+    end = extent.start + timedelta(seconds=float(extent.max_s) + 1)
+    moments = [extent.start, *changes(restrictions, extent.start, end, extent.zone)]
     return any(
-        matches_local(restrictions, moment.astimezone(reach.zone)) for moment in moments if reach.start <= moment <= end
+        matches_local(restrictions, moment.astimezone(extent.zone))
+        for moment in moments
+        if extent.start <= moment <= end
     )
 
 
-def _findings(tariff: Tariff, reach: Reach, cost: Ceiling) -> Iterator[Finding]:
-    if not tariff.is_in_force(reach.start):
-        text = f"The tariff {tariff.id!r} is not in force at {reach.start}"
+def _findings(tariff: Tariff, extent: Extent, cost: Ceiling) -> Iterator[Finding]:
+    if not tariff.is_in_force(extent.start):
+        text = f"The tariff {tariff.id!r} is not in force at {extent.start}"
         yield Finding(code=Code.TARIFF_NOT_IN_FORCE, path="$", severity=Severity.WARNING, text=text)
     if cost.net is None or cost.gross is None:
         text = f"The taxes are unknown, so there is no bound {'before' if cost.net is None else 'after'} taxes"
