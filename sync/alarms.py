@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 from sync.ports import Alarm
+from sync.repeats import Repeats
 
 log = logging.getLogger(__name__)
 
@@ -18,6 +19,7 @@ class Alarms:
         self._emit = emit
         self._same_alarm_s = same_alarm_s
         self._told_at: dict[tuple[str, str], float] = {}
+        self._repeats = Repeats()
 
     def tell(self, code: str, text: str, *, about: str = "") -> None:
         """`about` keeps alarms of one code apart when each is worth telling."""
@@ -25,5 +27,11 @@ class Alarms:
         if now - self._told_at.get((code, about), float("-inf")) < self._same_alarm_s:
             return
         self._told_at[code, about] = now
-        log.warning("uplink: %s: %s", code, text)
+        level = self._repeats.level(text, logging.WARNING, about=f"{code} {about}")
+        log.log(level, "uplink: %s: %s", code, text)
         self._emit(Alarm(code=code, text=text))
+
+    def over(self, code: str) -> None:
+        """What was told has ended; should it begin again, it is told at once."""
+        self._told_at.pop((code, ""), None)
+        self._repeats.forget(f"{code} ")

@@ -2,7 +2,7 @@
 
 A Link is made for one connection and thrown away with it: paho resends its whole queue on reconnect and ignores the
 broker's Receive Maximum, so it never gets to reconnect and its queue is never deeper than our window. Reconnecting,
-resending and what messages mean is in `sync.uplink` and `sync.backend.receiver`.
+resending and what messages mean is in `sync.uplink` and `sync.backend.receiver`; TLS is in `sync.tls`.
 """
 
 from __future__ import annotations
@@ -11,12 +11,10 @@ import asyncio
 import contextlib
 import os
 import socket
-import ssl
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from pathlib import Path
 from typing import Any
 
 import paho.mqtt.client as paho
@@ -24,6 +22,41 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
+
+from sync.link_errors import (
+    AnswerMissing,
+    BrokerRefused,
+    BrokerSilent,
+    BrokerUnreachable,
+    BrokerUntrusted,
+    CertificateRefused,
+    LinkError,
+    LinkLost,
+    LinkMisconfigured,
+    SubscribeRefused,
+)
+from sync.tls import Tls, explained, tls_context
+
+__all__ = [
+    "AnswerMissing",
+    "BrokerRefused",
+    "BrokerSilent",
+    "BrokerUnreachable",
+    "BrokerUntrusted",
+    "CertificateRefused",
+    "Dialect",
+    "Link",
+    "LinkError",
+    "LinkLost",
+    "LinkMisconfigured",
+    "LinkSettings",
+    "Message",
+    "Protocol",
+    "SubscribeRefused",
+    "Tls",
+    "Will",
+    "open_link",
+]
 
 # PUBACK and DISCONNECT reasons that mean something to a sender (MQTT 5.0, 3.4.2.1 and 3.14.2.1).
 SUCCESS = 0x00
@@ -37,51 +70,6 @@ _UNSUPPORTED_PROTOCOL_VERSION = 0x84
 class Protocol(StrEnum):
     MQTT_5 = "5"
     MQTT_3_1_1 = "3.1.1"
-
-
-class LinkError(Exception):
-    """The connection cannot be made or has ended; waiting and trying again can help."""
-
-
-class LinkMisconfigured(LinkError):
-    """Ours to mend: a certificate file that is missing or damaged."""
-
-
-class BrokerUnreachable(LinkError):
-    """No TCP or TLS connection."""
-
-
-class BrokerSilent(LinkError):
-    """Something accepted the connection but never answered as an MQTT broker of this protocol version."""
-
-
-class BrokerRefused(LinkError):
-    """CONNACK with an error."""
-
-    def __init__(self, code: int, text: str) -> None:
-        super().__init__(f"broker refused the connection: {text} (0x{code:02x})")
-        self.code = code
-
-
-class LinkLost(LinkError):
-    """The connection stood and has ended."""
-
-
-class AnswerMissing(LinkError):
-    """The broker stays connected but does not answer in time."""
-
-
-class SubscribeRefused(LinkError):
-    """SUBACK with an error for at least one topic."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tls:
-    """Server certificates are always checked, against `cafile` or the system's authorities."""
-
-    cafile: Path | None = None
-    certfile: Path | None = None
-    keyfile: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,6 +177,7 @@ class Link:
         self._answers: dict[int, asyncio.Future[list[int]]] = {}
         self._slots = asyncio.Semaphore(settings.in_flight)
         self._inbox: asyncio.Queue[Message | None] = asyncio.Queue()
+        self._tls = None if settings.tls is None else tls_context(settings.tls)
         self._client = self._make_client(will)
 
     @property
@@ -303,9 +292,14 @@ class Link:
         if answer is not None and not answer.done():
             answer.set_result(codes)
 
+    def _on_disconnect(self, reason: str) -> None:
+        if self._tls is not None and self._tls.refusal is not None and not self._greeted.done():
+            self._fail(self._explained(self._tls.refusal))
+        self._end(reason)
+
     def _on_thread_end(self, error: Exception | None) -> None:
         if isinstance(error, OSError) and not self._greeted.done():
-            self._fail(BrokerUnreachable(f"{self._address}: {_in_words(error)}"))
+            self._fail(self._explained(error))
         self._end("connection closed" if error is None else f"connection failed: {_in_words(error)}")
         self._thread_ended.set()
 
@@ -328,6 +322,10 @@ class Link:
         self._inbox.put_nowait(None)
 
     # Helpers
+
+    def _explained(self, error: Exception) -> LinkError:
+        cafile = None if self._settings.tls is None else self._settings.tls.cafile
+        return explained(error, self._address, cafile) or BrokerUnreachable(f"{self._address}: {_in_words(error)}")
 
     @property
     def _address(self) -> str:
@@ -354,7 +352,7 @@ class Link:
         client.on_connect = lambda _c, _u, _f, code, properties: post(
             self._on_connack, code.value, str(code), properties
         )
-        client.on_disconnect = lambda _c, _u, flags, code, _p: post(self._end, _ending(flags, code))
+        client.on_disconnect = lambda _c, _u, flags, code, _p: post(self._on_disconnect, _ending(flags, code))
         client.on_message = lambda _c, _u, message: post(self._on_message, _message(message))
         client.on_publish = lambda _c, _u, packet_id, code, _p: post(self._on_answer, packet_id, [code.value])
         client.on_subscribe = lambda _c, _u, packet_id, codes, _p: post(
@@ -363,8 +361,8 @@ class Link:
         client.on_unsubscribe = client.on_subscribe
         if settings.username is not None:
             client.username_pw_set(settings.username, settings.password)
-        if settings.tls is not None:
-            client.tls_set_context(_tls_context(settings.tls))
+        if self._tls is not None:
+            client.tls_set_context(self._tls)
         mqtt_5 = self.protocol is Protocol.MQTT_5
         greeting: dict[str, int] = {
             "ReceiveMaximum": settings.inbound,
@@ -492,30 +490,6 @@ def _hang_up(sock: Any) -> None:
         if sock is not None and sock.fileno() >= 0:
             with socket.socket(fileno=os.dup(sock.fileno())) as same:
                 same.shutdown(socket.SHUT_RDWR)
-
-
-class _TlsSocket(ssl.SSLSocket):
-    """Closes itself when the handshake fails; paho would leave that to the garbage collector."""
-
-    def do_handshake(self, block: bool = False) -> None:
-        try:
-            super().do_handshake(block)
-        except OSError:
-            self.close()
-            raise
-
-
-def _tls_context(tls: Tls) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=tls.cafile)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.sslsocket_class = _TlsSocket
-        if tls.certfile is not None:
-            context.load_cert_chain(tls.certfile, tls.keyfile)
-    except (OSError, ValueError) as error:
-        names = ", ".join(str(path) for path in (tls.cafile, tls.certfile, tls.keyfile) if path is not None)
-        raise LinkMisconfigured(f"TLS files cannot be used ({names}): {_in_words(error)}") from error
-    return context
 
 
 def _in_words(error: Exception) -> str:

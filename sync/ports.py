@@ -21,13 +21,17 @@ class Sealed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Head:
-    """Where a journal stands. `hash` is the hex SHA-256 of the last record's bytes, "" while it is empty."""
+    """Where a journal stands. `hash` is the hex SHA-256 of the last record's bytes, "" while it is empty.
+
+    `lost`: ranges between `acknowledged` and `last` that this device can no longer read, and never will.
+    """
 
     journal: str
     first: int
     last: int
     hash: str
     acknowledged: int
+    lost: tuple[tuple[int, int], ...] = ()
 
 
 class Outbox(Protocol):
@@ -54,10 +58,14 @@ class Outbox(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Connected:
-    """The broker accepted us. `protocol` is "5" or "3.1.1"; `encrypted` is False on a plain connection."""
+    """The broker accepted us. `protocol` is "5" or "3.1.1"; `encrypted` is False on a plain connection.
+
+    `former_certificate`: it accepted the certificate of before the renewal, and not (yet) the new one.
+    """
 
     protocol: str
     encrypted: bool
+    former_certificate: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +96,10 @@ class Quarantined:
 class Alarm:
     """Something a technician should see; `text` says what happened and what to do. The codes:
 
+    broker-certificate-expired, broker-certificate-not-yet-valid, broker-name-wrong, broker-untrusted: the broker's
+        certificate does not verify; nothing is said to it.
+    certificate-refused, connection-refused: the broker does not let us in.
+    tls-files: a certificate or key file is missing or damaged.
     no-receiver, quota-exceeded, refused-by-broker: the records stay here, it is tried again.
     no-service-keys: no bundle names the backend's keys yet, so nobody can be believed; nothing is trimmed.
     ack-refused, ack-for-another, ack-wrong-journal: somebody answers in the backend's place; nothing is trimmed.
@@ -97,6 +109,20 @@ class Alarm:
 
     code: str
     text: str
+
+
+# Over as soon as a connection stands.
+CONNECTING_ALARMS = frozenset(
+    {
+        "broker-certificate-expired",
+        "broker-certificate-not-yet-valid",
+        "broker-name-wrong",
+        "broker-untrusted",
+        "certificate-refused",
+        "connection-refused",
+        "tls-files",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,8 +17,19 @@ from dataclasses import replace
 from sync import messages
 from sync.alarms import Alarms
 from sync.conversation import Conversation, Standing
-from sync.link import Dialect, Link, LinkError, Protocol, Will, open_link
-from sync.ports import Connected, Disconnected, Outbox, UplinkEvent
+from sync.link import (
+    BrokerSilent,
+    CertificateRefused,
+    Dialect,
+    Link,
+    LinkError,
+    LinkSettings,
+    Protocol,
+    Will,
+    open_link,
+)
+from sync.ports import CONNECTING_ALARMS, Connected, Disconnected, Outbox, UplinkEvent
+from sync.repeats import Repeats
 from sync.retained import RetainedCarrier
 from sync.settings import UplinkSettings
 from sync.window import Stride
@@ -52,6 +63,8 @@ class Uplink:
         size_bytes = settings.batch.size_bytes
         self._standing = Standing(stride=Stride(most_bytes=size_bytes, bytes_now=size_bytes))
         self._conversation: Conversation | None = None
+        self._repeats = Repeats()
+        self._takes_former_certificate = False
 
     def carrier(self) -> RetainedCarrier:
         """Documents over this uplink's connection."""
@@ -78,16 +91,17 @@ class Uplink:
                 payload=messages.status(online=False, nonce=nonce),
                 delay_s=self._settings.will_delay_s,
             )
+            settings = self._link_settings()
             try:
-                async with open_link(self._settings.link, protocol=dialect.next, will=will) as link:
+                async with open_link(settings, protocol=dialect.next, will=will) as link:
                     connected_at = time.monotonic()
                     dialect = dialect.worked()
                     self._tell_connected(link)
                     await self._converse(link, nonce)
             except LinkError as error:
                 dialect = dialect.failed(error)
-                self._emit(Disconnected(reason=str(error)))
-                log.info("uplink: %s", error)
+                self._tell_disconnected(error)
+                self._choose_certificate(error, stood=connected_at is not None)
             wait_s = backoff.wait_s(random.random)
             backoff = backoff.after(connected_s=0.0 if connected_at is None else time.monotonic() - connected_at)
             await asyncio.sleep(wait_s)
@@ -124,9 +138,41 @@ class Uplink:
             await asyncio.gather(watch, listen, return_exceptions=True)
             conversation.learn_from_its_end()
 
+    # The certificate: a renewed one is tried first, the former one when the broker does not take it.
+
+    def _link_settings(self) -> LinkSettings:
+        link = self._settings.link
+        former = link.tls.before_renewal() if link.tls is not None else None
+        self._takes_former_certificate &= former is not None
+        return replace(link, tls=former) if self._takes_former_certificate else link
+
+    def _choose_certificate(self, error: LinkError, *, stood: bool) -> None:
+        """In turns while none is let in. A refusal may also look like silence: the broker closes before its alert is
+        read. After a connection that stood, the new one gets its next chance."""
+        if isinstance(error, CertificateRefused | BrokerSilent):
+            self._takes_former_certificate = not self._takes_former_certificate
+        elif stood:
+            self._takes_former_certificate = False
+
+    # What is told
+
     def _tell_connected(self, link: Link) -> None:
+        self._repeats.forget("offline")
         if not link.encrypted:
-            log.warning("uplink: the connection to %s is not encrypted", self._settings.link.host)
+            text = f"the connection to {self._settings.link.host} is not encrypted"
+            log.log(self._repeats.level(text, logging.WARNING, about="plain"), "uplink: %s", text)
         if link.protocol is not Protocol.MQTT_5:
-            log.warning("uplink: broker speaks MQTT %s only: refusals stay invisible", link.protocol)
-        self._emit(Connected(protocol=link.protocol.value, encrypted=link.encrypted))
+            text = f"broker speaks MQTT {link.protocol} only: refusals stay invisible"
+            log.log(self._repeats.level(text, logging.WARNING, about="protocol"), "uplink: %s", text)
+        former = self._takes_former_certificate
+        for code in CONNECTING_ALARMS:
+            if not (former and code == CertificateRefused.alarm):
+                self._alarms.over(code)
+        self._emit(Connected(protocol=link.protocol.value, encrypted=link.encrypted, former_certificate=former))
+
+    def _tell_disconnected(self, error: LinkError) -> None:
+        self._emit(Disconnected(reason=str(error)))
+        if error.alarm is not None:
+            self._alarms.tell(error.alarm, str(error))
+        text = str(error)
+        log.log(self._repeats.level(text, logging.INFO, about="offline"), "uplink: %s", text)

@@ -24,6 +24,7 @@ from sync.backoff import Backoff
 from sync.batch import BadBatch, codec_of, unpack
 from sync.link import Dialect, Link, LinkError, LinkSettings, Message, open_link
 from sync.messages import ACK_TYP, Acknowledgement, BadMessage, Hello, parse_hello
+from sync.repeats import Repeats
 from sync.topics import DEFAULT_ROOT, FleetTopics
 
 log = logging.getLogger(__name__)
@@ -66,6 +67,7 @@ class Receiver:
         self._key = signing.load(self._settings.signing_key.read_bytes())
         dialect = Dialect(wanted=self._settings.link.protocol)
         backoff = self._settings.reconnect
+        repeats = Repeats()
         with closing(Store(self._settings.database)) as store:
             while True:
                 connected_at = None
@@ -73,10 +75,11 @@ class Receiver:
                     async with open_link(self._settings.link, protocol=dialect.next) as link:
                         connected_at = time.monotonic()
                         dialect = dialect.worked()
+                        repeats.forget()
                         await self._serve(link, store)
                 except LinkError as error:
                     dialect = dialect.failed(error)
-                    log.warning("receiver: %s", error)
+                    log.log(repeats.level(str(error), logging.WARNING), "receiver: %s", error)
                 wait_s = backoff.wait_s(random.random)
                 stood_s = 0.0 if connected_at is None else time.monotonic() - connected_at
                 backoff = backoff.after(connected_s=stood_s)

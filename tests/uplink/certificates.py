@@ -13,20 +13,34 @@ from cryptography.x509.oid import NameOID
 
 from sync.link import Tls
 
+HOUR = datetime.timedelta(hours=1)
+
 
 class Authority:
-    def __init__(self, folder: Path) -> None:
+    """`valid` is how long from now its certificates are good, unless told otherwise at `issue` or `sign`."""
+
+    def __init__(self, folder: Path, *, name: str = "test authority", valid: datetime.timedelta = 24 * HOUR) -> None:
         folder.mkdir(exist_ok=True)
         self.folder = folder
+        self.valid = valid
         self.key = ec.generate_private_key(ec.SECP256R1())
-        self.name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test authority")])
-        self.cafile = self._write("ca.crt", self._certificate(self.name, self.key.public_key(), is_ca=True))
+        self.name = _common_name(name)
+        self._revoked: list[int] = []
+        self.certificate = self._certificate(self.name, self.key.public_key(), is_ca=True, valid=valid)
+        self.cafile = self._write("ca.crt", self.certificate)
 
-    def issue(self, common_name: str) -> Tls:
-        """A certificate for 127.0.0.1 as well as for a client of this name."""
+    def issue(
+        self,
+        common_name: str,
+        *,
+        valid: datetime.timedelta | None = None,
+        host: str = "127.0.0.1",
+        file: str | None = None,
+    ) -> Tls:
+        """A certificate for `host` as well as for a client of this name; a negative `valid` has expired."""
         key = ec.generate_private_key(ec.SECP256R1())
-        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
-        keyfile = self.folder / f"{common_name}.key"
+        file = file or common_name
+        keyfile = self.folder / f"{file}.key"
         keyfile.write_bytes(
             key.private_bytes(
                 serialization.Encoding.PEM,
@@ -34,8 +48,36 @@ class Authority:
                 serialization.NoEncryption(),
             )
         )
-        certfile = self._write(f"{common_name}.crt", self._certificate(name, key.public_key(), is_ca=False))
-        return Tls(cafile=self.cafile, certfile=certfile, keyfile=keyfile)
+        name = _common_name(common_name)
+        certificate = self._certificate(name, key.public_key(), is_ca=False, valid=valid or self.valid, host=host)
+        return Tls(cafile=self.cafile, certfile=self._write(f"{file}.crt", certificate), keyfile=keyfile)
+
+    def sign(self, csr: bytes, *, valid: datetime.timedelta | None = None, name: str | None = None) -> bytes:
+        """The certificate (PEM) that a request asks for; `name` overrides what it asks for."""
+        request = x509.load_pem_x509_csr(csr)
+        assert request.is_signature_valid
+        subject = request.subject if name is None else _common_name(name)
+        public_key = request.public_key()
+        assert isinstance(public_key, ec.EllipticCurvePublicKey)
+        certificate = self._certificate(subject, public_key, is_ca=False, valid=valid or self.valid)
+        return certificate.public_bytes(serialization.Encoding.PEM)
+
+    def revoke(self, tls: Tls) -> None:
+        assert tls.certfile is not None
+        self._revoked.append(x509.load_pem_x509_certificate(tls.certfile.read_bytes()).serial_number)
+
+    def revocation_list(self) -> bytes:
+        now = datetime.datetime.now(datetime.UTC)
+        builder = (
+            x509.CertificateRevocationListBuilder()
+            .issuer_name(self.name)
+            .last_update(now - HOUR)
+            .next_update(now + 24 * HOUR)
+        )
+        for serial in self._revoked:
+            revoked = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(now - HOUR).build()
+            builder = builder.add_revoked_certificate(revoked)
+        return builder.sign(self.key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
     def _write(self, name: str, certificate: x509.Certificate) -> Path:
         path = self.folder / name
@@ -43,21 +85,37 @@ class Authority:
         return path
 
     def _certificate(
-        self, subject: x509.Name, public_key: ec.EllipticCurvePublicKey, *, is_ca: bool
+        self,
+        subject: x509.Name,
+        public_key: ec.EllipticCurvePublicKey,
+        *,
+        is_ca: bool,
+        valid: datetime.timedelta,
+        host: str = "127.0.0.1",
     ) -> x509.Certificate:
         now = datetime.datetime.now(datetime.UTC)
-        address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
         return (
             x509.CertificateBuilder()
             .subject_name(subject)
             .issuer_name(self.name)
             .public_key(public_key)
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(hours=1))
-            .not_valid_after(now + datetime.timedelta(hours=1))
+            .not_valid_before(now + min(valid, datetime.timedelta(0)) - HOUR)
+            .not_valid_after(now + valid)
             .add_extension(x509.BasicConstraints(ca=is_ca, path_length=None), critical=True)
-            .add_extension(x509.SubjectAlternativeName([address]), critical=False)
+            .add_extension(x509.SubjectAlternativeName([_address(host)]), critical=False)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), critical=False)
             .sign(self.key, hashes.SHA256())
         )
+
+
+def _common_name(name: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+
+
+def _address(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)

@@ -14,6 +14,8 @@ from sync.link import (
     BrokerRefused,
     BrokerSilent,
     BrokerUnreachable,
+    BrokerUntrusted,
+    CertificateRefused,
     Dialect,
     LinkError,
     LinkLost,
@@ -185,7 +187,7 @@ def test_delivery_with_client_certificates_and_access_rules(fleet: Fleet) -> Non
             stranger = rogue.issue(DEVICE)
             stranger = replace(stranger, cafile=authority.cafile)
             for tls in (wrong_ca, stranger, Tls(cafile=authority.cafile)):
-                with pytest.raises((BrokerUnreachable, BrokerSilent)):
+                with pytest.raises((BrokerUntrusted, CertificateRefused)):
                     async with open_link(replace(settings, tls=tls)):
                         pass
 
