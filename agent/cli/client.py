@@ -21,15 +21,19 @@ TIMEOUT_S = 15.0
 DEFAULT_CONFIG = Path("/etc/roamkey/roamkey.toml")
 
 
-class Unreachable(Exception):
+class Unreachable(output.Hopeless):
     """No service answers on the socket; the text says which and what to do."""
 
+    def __init__(self, text: str) -> None:
+        super().__init__(output.UNAVAILABLE, text)
 
-class Refused(Exception):
-    """The service answered with an error."""
+
+class Refused(output.Hopeless):
+    """The service answered with an error: the request's fault (4xx) or the service's."""
 
     def __init__(self, status: int, text: str) -> None:
-        super().__init__(text)
+        code = output.NO_INPUT if status == 404 else output.DATA if status < 500 else output.TRY_LATER
+        super().__init__(code, text)
         self.status = status
 
 

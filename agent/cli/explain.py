@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from agent.cli import output
-from agent.cli.client import Refused, Unreachable, add_service_arguments, api_of
+from agent.cli.client import add_service_arguments, api_of
 from agent.cli.tap import against
 
 HELP = "explain a decision, by its id or its support reference"
@@ -18,14 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: argparse.Namespace) -> int:
-    try:
-        decision = api_of(arguments).get(f"/v1/decisions/{arguments.decision}")
-    except Unreachable as error:
-        output.complain(str(error))
-        return output.UNAVAILABLE
-    except Refused as error:
-        output.complain(str(error))
-        return output.NO_INPUT if error.status == 404 else output.TRY_LATER
+    decision = api_of(arguments).get(f"/v1/decisions/{arguments.decision}")
     if arguments.json:
         output.print_json(decision)
     else:

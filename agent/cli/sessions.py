@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from agent.cli import output
-from agent.cli.client import Refused, Unreachable, add_service_arguments, api_of
+from agent.cli.client import add_service_arguments, api_of
 
 HELP = "list charging sessions"
 
@@ -17,14 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: argparse.Namespace) -> int:
-    try:
-        sessions = api_of(arguments).get("/v1/sessions", limit=arguments.limit)["sessions"]
-    except Unreachable as error:
-        output.complain(str(error))
-        return output.UNAVAILABLE
-    except Refused as error:
-        output.complain(str(error))
-        return output.TRY_LATER
+    sessions = api_of(arguments).get("/v1/sessions", limit=arguments.limit)["sessions"]
     if arguments.json:
         output.print_json(sessions)
     else:

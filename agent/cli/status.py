@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from agent.cli import output
-from agent.cli.client import Refused, Unreachable, add_service_arguments, api_of
+from agent.cli.client import add_service_arguments, api_of
 
 HELP = "show how the running service is"
 
@@ -17,14 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: argparse.Namespace) -> int:
-    try:
-        status = api_of(arguments).get("/v1/status")
-    except Unreachable as error:
-        output.complain(str(error))
-        return output.UNAVAILABLE
-    except Refused as error:
-        output.complain(str(error))
-        return output.TRY_LATER
+    status = api_of(arguments).get("/v1/status")
     if arguments.json:
         output.print_json(status)
     else:

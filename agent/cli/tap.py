@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from agent.cli import output
-from agent.cli.client import Refused, Unreachable, add_service_arguments, api_of
+from agent.cli.client import add_service_arguments, api_of
 
 HELP = "inject a card tap into the running service"
 
@@ -17,14 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: argparse.Namespace) -> int:
-    try:
-        answer = api_of(arguments).post("/v1/taps", {"reader": arguments.reader, "uid": arguments.uid})
-    except Unreachable as error:
-        output.complain(str(error))
-        return output.UNAVAILABLE
-    except Refused as error:
-        output.complain(str(error))
-        return output.DATA if error.status < 500 else output.TRY_LATER
+    answer = api_of(arguments).post("/v1/taps", {"reader": arguments.reader, "uid": arguments.uid})
     if arguments.json:
         output.print_json(answer)
     else:
