@@ -143,6 +143,12 @@ def test_the_element_drops_out_again_when_the_power_leaves_the_range() -> None:
     assert net(record, POWER) == 5
 
 
+def test_a_maximum_of_power_is_exclusive() -> None:
+    tariff = a_tariff(an_element(a_price("ENERGY", 1), max_power_kw=20), a_price("ENERGY", 2))
+    assert net(a_record(a_period(kwh=1, power_kw=20)), tariff) == 2
+    assert net(a_record(a_period(kwh=1, power_kw="19.9")), tariff) == 1
+
+
 def test_pauses_of_the_station_are_not_parking_unless_the_old_meaning_is_asked_for() -> None:
     record = a_record(a_period(parking=60, pause=Pause.STATION))
     tariff = a_tariff(a_price("PARKING_TIME", 6))
@@ -193,6 +199,35 @@ def test_splitting_follows_the_local_clock_through_both_changes_of_the_hour() ->
     for start, hours in (("2026-03-28T23:00", 0), ("2026-10-24T22:00", 2), ("2026-07-01T22:00", 1)):
         record = a_record(a_period(time=360), start=datetime.fromisoformat(start + "+00:00"))
         assert net(record, tariff, zone=BERLIN, terms=SPLIT) == hours
+
+
+def test_a_window_inside_the_hour_that_comes_twice_is_found_twice_and_one_over_the_gap_from_its_end() -> None:
+    for window, start, hours in (
+        (("02:15", "02:45"), "2026-10-24T22:00", 1),
+        (("02:30", "04:00"), "2026-03-28T23:00", 1),
+    ):
+        tariff = a_tariff(an_element(a_price("TIME", 1), start_minute=window[0], end_minute=window[1]))
+        record = a_record(a_period(time=360), start=datetime.fromisoformat(start + "+00:00"))
+        assert net(record, tariff, zone=BERLIN, terms=SPLIT) == hours
+
+
+def test_the_duration_of_a_charge_begins_after_its_reservation_and_that_of_a_reservation_with_itself() -> None:
+    tariff = a_tariff(
+        an_element(a_price("TIME", 60), max_duration_s=600, reservation="RESERVATION"),
+        an_element(a_price("TIME", 600), max_duration_s=600),
+    )
+    reserved = (a_period(reservation=10), a_period(10, reservation=10))
+    record = a_record(*reserved, a_period(20, time=10), a_period(30, time=10))
+    assert net(record, tariff) == 10 + 100
+
+
+def test_the_fee_of_an_expired_reservation_is_added_to_that_of_the_reservation() -> None:
+    tariff = a_tariff(
+        an_element(a_price("FLAT", 4), reservation="RESERVATION_EXPIRES"),
+        an_element(a_price("FLAT", 2), reservation="RESERVATION"),
+    )
+    assert net(a_record(a_period(reservation=10)), tariff) == 6
+    assert net(a_record(a_period(reservation=10), a_period(10, kwh=1)), tariff) == 2
 
 
 @pytest.mark.parametrize(
@@ -270,6 +305,11 @@ def test_unknown_taxes_no_taxes_and_a_zero_rate_are_three_things() -> None:
     assert zero.gross == 1
     assert zero.taxes is not None
     assert zero.taxes[0].percent == 0
+
+
+def test_what_costs_nothing_has_no_taxes_even_when_nobody_told_them() -> None:
+    found = price(a_record(a_period(kwh=1)), (a_tariff(a_price("ENERGY", 0, taxed=False)),)).totals[Total.COST]
+    assert (found.net, found.gross) == (0, 0)
 
 
 def test_prices_that_include_taxes_are_taken_apart() -> None:

@@ -89,6 +89,14 @@ def test_a_reservation_is_bounded_with_its_fees_when_there_is_one() -> None:
     assert worst_case(tariff, MONDAY, KWH, HOUR, reservation_s=601).cost.net == 2 + 4 + 4
 
 
+def test_an_element_that_begins_with_the_last_allowed_kwh_still_prices_the_time_after_it() -> None:
+    tariff = a_tariff(an_element(a_price("TIME", 6), min_kwh=50))
+    later = Period(start=MONDAY + timedelta(minutes=30), time_h=Decimal("0.5"))
+    record = a_record(Period(start=MONDAY, energy_kwh=KWH), later)
+    assert price(record, (tariff,)).totals[Total.COST].net == 3
+    assert worst_case(tariff, MONDAY, KWH, HOUR).cost.net == 6
+
+
 PRICES = st.integers(0, 300).map(lambda cents: Decimal(cents) / 100)
 COMPONENTS = st.builds(
     lambda dimension, price_, vat, step, told: a_price(dimension, price_, vat=vat, step=step, taxed=told),
