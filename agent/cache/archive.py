@@ -23,7 +23,8 @@ MOST_BUNDLES = 200
 
 
 class Archive:
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, most_bundles: int = MOST_BUNDLES) -> None:
+        self._most_bundles = most_bundles
         self._roots = folder / "roots"
         self._bundles = folder / "bundles"
 
@@ -39,7 +40,7 @@ class Archive:
         }
         name = f"{revision:012}-{bundle.fingerprint}.z"
         replace_durably(self._bundles / name, zlib.compress(json.dumps(kept).encode()))
-        for outdated in sorted(self._bundles.glob("*.z"))[:-MOST_BUNDLES]:
+        for outdated in sorted(self._bundles.glob("*.z"))[: -self._most_bundles]:
             outdated.unlink(missing_ok=True)
 
     def add_roots(self, roots: Iterable[bytes]) -> None:
