@@ -27,6 +27,9 @@ VERBS = (
     "fleet",
     "receive",
     "demo",
+    "price",
+    "tariff",
+    "ocmf",
 )
 
 
