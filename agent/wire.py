@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from datetime import UTC, datetime
@@ -161,6 +162,19 @@ def seal(fact: Fact, *, sequence: int, previous: str, journal: str, source: str,
         "data": _plain(fact),
     }
     return json.dumps(envelope, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+
+
+def reseal(body: bytes, *, sequence: int, previous: str, journal: str) -> bytes:
+    """The same fact and moment as a record of another journal, which has an id of its own and names the `former`."""
+    event = _json_object(body)
+    former = str(event["id"])
+    digest = hashlib.sha256(f"{former}/{journal}/{sequence}".encode()).digest()
+    # UUIDv7: its first 48 bits are the time and stay, version and variant stay, the rest is new.
+    old, fresh = uuid.UUID(former).int, int.from_bytes(digest[:16], "big")
+    random_bits = (2**12 - 1) << 64 | (2**62 - 1)
+    again = str(uuid.UUID(int=(old & ~random_bits) | (fresh & random_bits)))
+    event |= {"id": again, "sequence": str(sequence), "journal": journal, "previous": previous, "former": former}
+    return json.dumps(event, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
 
 
 def open_record(body: bytes) -> Record:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 from agent.files import replace_durably, sync_folder
 from agent.journal.errors import AlreadyRunning, StorageBroken
 
+_ASIDE = re.compile(r"journal\.db\.([a-z]+)-([0-9]+)")
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -88,14 +90,51 @@ class JournalFolder:
 
     def move_aside(self, why: str) -> Path:
         """Rename the database and its WAL out of the way, under a name that SQLite still takes for a pair."""
-        number = 1 + sum(1 for _ in self.path.glob(f"journal.db.{why}-*[0-9]"))
-        aside = self.path / f"journal.db.{why}-{number}"
-        while aside.exists():
-            number += 1
-            aside = self.path / f"journal.db.{why}-{number}"
+        aside = self.path / f"journal.db.{why}-{1 + max([number for _, number, _ in self._aside()], default=0)}"
         if self.wal.exists():
             self.wal.rename(aside.with_name(aside.name + "-wal"))
         if self.database.exists():
             self.database.rename(aside)
         sync_folder(self.path)
         return aside
+
+    def to_adopt(self) -> Path | None:
+        """The oldest damaged journal whose readable records were not taken into tables yet."""
+        found = sorted((number, path) for why, number, path in self._aside() if why == "corrupt")
+        return found[0][1] if found else None
+
+    def mark_adopted(self, aside: Path) -> None:
+        """The name is the mark: it needs no room, and a new journal database knows nothing of the old one's work."""
+        done = aside.with_name(aside.name.replace(".corrupt-", ".adopted-"))
+        wal = aside.with_name(aside.name + "-wal")
+        if wal.exists():
+            wal.rename(done.with_name(done.name + "-wal"))
+        aside.rename(done)
+        sync_folder(self.path)
+
+    def adopt_again(self) -> None:
+        """The tables that held what was adopted are damaged or gone themselves: the files still have it."""
+        for why, _, path in self._aside():
+            if why == "adopted":
+                again = path.with_name(path.name.replace(".adopted-", ".corrupt-"))
+                wal = path.with_name(path.name + "-wal")
+                if wal.exists():
+                    wal.rename(again.with_name(again.name + "-wal"))
+                path.rename(again)
+
+    def remove_adopted(self, *, older_than_s: float | None) -> int:
+        """Delete damaged files whose readable records live on in tables; how many."""
+        gone = 0
+        for why, _, path in self._aside():
+            if why == "adopted" and (older_than_s is None or path.stat().st_mtime < older_than_s):
+                path.with_name(path.name + "-wal").unlink(missing_ok=True)
+                path.unlink(missing_ok=True)
+                gone += 1
+        return gone
+
+    def _aside(self) -> Iterator[tuple[str, int, Path]]:
+        """(why, number, file) of every journal that was moved aside."""
+        for path in list(self.path.glob("journal.db.*-*")):
+            named = _ASIDE.fullmatch(path.name)
+            if named is not None:
+                yield named[1], int(named[2]), path

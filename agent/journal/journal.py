@@ -5,7 +5,7 @@ chain is judged in verification.py, damaged files are read in salvage.py.
 
 Its folder holds `journal.db` (and its WAL), `journal.id` (the journal's id: tells an empty device from one that lost
 its storage), `journal.running` (there while it is open: tells a clean stop), `ballast`, and journals that were moved
-aside, `journal.db.corrupt-1` and so on, each with its readable records beside it as JSON Lines.
+aside: `journal.db.corrupt-1` until its readable records are in tables here (earlier.py), then `journal.db.adopted-1`.
 """
 
 from __future__ import annotations
@@ -31,18 +31,26 @@ from agent.core.facts import (
     SessionStopRequested,
 )
 from agent.core.instants import Instant
+from agent.journal import earlier
 from agent.journal.ballast import BALLAST_BYTES, Ballast, free_bytes
 from agent.journal.copies import copy_out
+from agent.journal.divergence import part_ways
+from agent.journal.earlier import Adoption, Earlier
 from agent.journal.errors import JournalError, StorageBroken, StorageFull
 from agent.journal.folder import JournalFolder
-from agent.journal.opening import chain, open_store, session_facts
-from agent.journal.schema import PAGE_BYTES, insert, is_full
+from agent.journal.opening import Opened, chain, open_store, session_facts
+from agent.journal.salvage import parted
+from agent.journal.schema import PAGE_BYTES, carry_over, insert, is_full
+from agent.journal.space import MAX_BYTES, RESERVE, Space
 from agent.wire import CHECKPOINT_TYPE, Record, checkpoint_claims, hash_of, open_record, origin_of
 from sync.ports import Head, Sealed
 
 # What may use the ballast: sessions that already run must be able to end truthfully. A new session may not: it is
 # refused while there is still room for the ends of the others. Meter values come again in the end's figures.
 ESSENTIAL: Final = (SessionStarted, SessionStopRequested, SessionInterrupted, SessionResumed, SessionEnded)
+
+# Journals named to the backend at once, the present one among them.
+MOST_HEADS: Final = 8
 
 # Deleted in one transaction, so that pruning never makes a tap wait; fewer where the WAL has no room for more.
 PRUNE_RECORDS = (500, 50, 5)
@@ -56,14 +64,19 @@ class Signer(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Statistics:
-    """For status and warnings. `tight`: no reserve is left, so new sessions should be refused."""
+    """For status and warnings. `tight`: no reserve is left, so new sessions should be refused.
+
+    `backlog` counts what the backend has not acknowledged, also of the `earlier_journals`.
+    """
 
     journal: str
     records: int
     backlog: int
+    earlier_journals: int
     quarantined: int
     open_sessions: int
     size_bytes: int
+    max_bytes: int
     free_bytes: int
     tight: bool
 
@@ -72,6 +85,7 @@ class Statistics:
 class Quarantined:
     """A record that the backend could not take: kept whole, for good."""
 
+    journal: str
     sequence: int
     reason: str
     body: bytes
@@ -80,28 +94,43 @@ class Quarantined:
 class Journal:
     """See the module. Made by `open`; every method may raise StorageBroken, after which only `close` is left."""
 
-    def __init__(self, folder: JournalFolder, lock: int, database: sqlite3.Connection, head: Head, source: str) -> None:
+    def __init__(self, folder: JournalFolder, lock: int, opened: Opened, source: str, max_bytes: int) -> None:
         self._folder = folder
         self._lock = lock
-        self._database = database
-        self._head = head
+        self._database = opened.database
+        self._head = opened.head
         self._source = source
+        self._max_pages = max(1, max_bytes // PAGE_BYTES)
         self._ballast = Ballast(folder.ballast)
         self._broken = False
+        self._salvaged_tail = opened.tail
+        self._adoption: Adoption | None = None
+        self._adopts = folder.to_adopt() is not None
+        self._earlier_known: list[Earlier] | None = None
+        self._reserve_is_open = False
+        self._keep_reserve()
 
     @classmethod
-    def open(cls, folder: Path, *, source: str, now: Instant, check_same_thread: bool = True) -> Self:
+    def open(
+        cls,
+        folder: Path,
+        *,
+        source: str,
+        now: Instant,
+        max_bytes: int = MAX_BYTES,
+        check_same_thread: bool = True,
+    ) -> Self:
         """The journal of this folder, made if there is none. What was lost or damaged becomes a new journal, whose
-        first record says so; it never stops the service."""
+        first record says so; it never stops the service. The database file stays below `max_bytes`."""
         origin_of(source)
         place = JournalFolder(folder)
         lock = place.claim()
         try:
-            database, head = open_store(place, source=source, now=now, check_same_thread=check_same_thread)
+            opened = open_store(place, source=source, now=now, check_same_thread=check_same_thread)
         except BaseException:
             os.close(lock)
             raise
-        journal = cls(place, lock, database, head, source)
+        journal = cls(place, lock, opened, source, max_bytes)
         journal._ballast.restore(now.monotonic_ms)
         return journal
 
@@ -127,21 +156,37 @@ class Journal:
     def head(self) -> Head:
         return self._head
 
-    def read(self, after: int, *, records: int, size_bytes: int) -> list[Sealed]:
+    def heads(self) -> list[Head]:
+        """The present journal, then earlier ones with records that the backend may lack, those to deliver first."""
+        known = [each.head for each in self._earlier() if each.head.last]
+        known.sort(key=lambda head: head.acknowledged >= head.last)
+        return [self._head, *known[: MOST_HEADS - 1]]
+
+    def read(self, after: int, *, records: int, size_bytes: int, journal: str | None = None) -> list[Sealed]:
         """Records after a sequence, in order; at least one if there is any, however large it is."""
         taken: list[Sealed] = []
         total = 0
+        after, records = max(0, after), max(1, records)
         rows = "SELECT sequence, hash, body FROM record WHERE sequence > ? ORDER BY sequence LIMIT ?"
-        for one in self._records(rows, (max(0, after), max(1, records))):
+        values: tuple[int, ...] = (after, records)
+        if journal is not None and journal != self._head.journal:
+            one_before = self._earlier_named(journal)
+            if one_before is None:
+                return []
+            rows, values = earlier.read(one_before, after, records)
+        for one in self._records(rows, values):
             total += len(one.body)
             if taken and total > size_bytes:
                 break
             taken.append(one)
         return taken
 
-    def hash_at(self, sequence: int) -> str | None:
+    def hash_at(self, sequence: int, *, journal: str | None = None) -> str | None:
         """None when the journal does not hold that record. The last pruned one is still known."""
         with self._reading() as database:
+            if journal is not None and journal != self._head.journal:
+                one_before = self._earlier_named(journal)
+                return earlier.hash_at(database, one_before, sequence) if one_before is not None else None
             row = database.execute("SELECT hash FROM record WHERE sequence = ?", (sequence,)).fetchone()
             if row is not None:
                 return bytes(row[0]).hex()
@@ -149,8 +194,9 @@ class Journal:
         return str(base_hash) if sequence == base > 0 else None
 
     def acknowledge(self, *, journal: str, through: int, quarantined: Mapping[int, str]) -> None:
-        """Durable on return; never moves back; deletes nothing. For another journal than this one it does nothing."""
+        """Durable on return; never moves back; deletes nothing. For a journal that is not known it does nothing."""
         if journal != self._head.journal:
+            self._acknowledge_earlier(journal, through, quarantined)
             return
         if through > self._head.last:
             raise JournalError(f"acknowledged up to {through}, but the journal ends at {self._head.last}")
@@ -161,13 +207,79 @@ class Journal:
         def work() -> None:
             self._database.execute("UPDATE about SET acknowledged = ?", (acknowledged,))
             self._database.executemany(
-                "INSERT OR IGNORE INTO quarantine SELECT sequence, ?, body FROM record WHERE sequence = ?",
-                [(reason, sequence) for sequence, reason in quarantined.items()],
+                "INSERT OR IGNORE INTO quarantined (journal, sequence, reason, body) "
+                "SELECT ?, sequence, ?, body FROM record WHERE sequence = ?",
+                [(journal, reason, sequence) for sequence, reason in quarantined.items()],
             )
 
         # Essential too: what is acknowledged can be pruned, and pruning makes room.
         self._durably(work, essential=True)
         self._head = replace(self._head, acknowledged=acknowledged)
+
+    def _acknowledge_earlier(self, journal: str, through: int, quarantined: Mapping[int, str]) -> None:
+        """The backend may have more of it than could be read here: then all of it is delivered."""
+        one = self._earlier_named(journal)
+        if one is None:
+            return
+        acknowledged = max(min(through, one.head.last), one.head.acknowledged)
+        if acknowledged == one.head.acknowledged and not quarantined:
+            return
+        self._durably(lambda: earlier.acknowledge(self._database, one, acknowledged, quarantined), essential=True)
+        self._earlier_known = None
+
+    def adopt(self) -> bool:
+        """Take a bounded piece of what can be read in a damaged file into tables; False when there is nothing to take.
+
+        An earlier journal is delivered once all of it is here: before that it is not known what of it is lost.
+        """
+        if self._adoption is None:
+            file = self._folder.to_adopt()
+            if file is None:
+                return False
+            self._adoption = Adoption(file, self._source)
+        adoption = self._adoption
+        if adoption.piece:
+            self._durably(lambda: earlier.adopt(self._database, adoption.piece), essential=False)
+            adoption.advance()
+            return True
+        before = parted(adoption.file)
+        if before:
+            self._durably(lambda: earlier.inherit(self._database, before), essential=False)
+        self._folder.mark_adopted(adoption.file)
+        self._adoption = None
+        self._adopts = self._folder.to_adopt() is not None
+        self._earlier_known = None
+        return True
+
+    def diverge(self, *, journal: str, agreed: int, now: Instant) -> bool:
+        """The backend holds another record after `agreed`: go on under a new id (divergence.py).
+
+        False when it is about another journal, or about a record that this one never reached: then nothing happens.
+        """
+        agreed = max(agreed, self._head.first - 1)
+        if journal != self._head.journal or agreed >= self._head.last:
+            return False
+        heads: list[Head] = []
+
+        def work() -> None:
+            heads.append(part_ways(self._database, self._head, agreed=agreed, source=self._source, now=now))
+
+        self._durably(work, essential=True)
+        self._head = heads[-1]
+        self._earlier_known = None
+        self._folder.mark_open(self._head.journal)
+        return True
+
+    def holds(self, record: Sealed, *, journal: str) -> bool:
+        """Whether exactly this record is durable: here, or among what was salvaged when the journal was opened."""
+        wanted = hash_of(record.body)
+        if self._salvaged_tail.get((journal, record.sequence)) == wanted:
+            return True
+        return record.sequence <= self._head.last and self.hash_at(record.sequence, journal=journal) == wanted
+
+    def sealed_next(self, entries: Sequence[tuple[Fact, Instant]]) -> list[Sealed]:
+        """What `append` would store now: the same entries give the same bytes."""
+        return chain(entries, head=self._head, source=self._source)
 
     def prune(self, *, keep: timedelta, now: Instant) -> int:
         """Delete acknowledged records older than `keep`, oldest first, a bounded number; returns how many.
@@ -177,26 +289,57 @@ class Journal:
         """
         if not now.trusted:
             return 0
+        return self._pruned(int((now.utc - keep).timestamp()))
+
+    def relieve(self) -> int:
+        """Under pressure: delete acknowledged records, oldest first, however young, a bounded number; how many.
+
+        What an open session needs to go on after a restart is kept apart, so that it cannot hold up everything.
+        """
+        return self._pruned(None)
+
+    def _pruned(self, oldest_kept: int | None) -> int:
         for at_most in PRUNE_RECORDS:
             with suppress(StorageFull):
-                return self._prune(int((now.utc - keep).timestamp()), at_most)
+                count = self._prune_earlier(oldest_kept, at_most) or self._prune(oldest_kept, at_most)
+                return count or self._folder.remove_adopted(older_than_s=oldest_kept)
         raise StorageFull(f"not even room to prune the journal in {self._folder.path}: free some space there")
 
-    def _prune(self, oldest_kept: int, at_most: int) -> int:
+    def _prune_earlier(self, oldest_kept: int | None, at_most: int) -> int:
+        if self._adopts:
+            return 0
+        count = 0
+        for one in self._earlier():
+            gone: list[int] = []
+            self._durably(
+                lambda one=one, gone=gone: gone.append(  # type: ignore[misc]
+                    earlier.prune(self._database, one, oldest_kept, at_most)
+                ),
+                essential=True,
+            )
+            count += gone[-1]
+        if count:
+            self._earlier_known = None
+        return count
+
+    def _prune(self, oldest_kept: int | None, at_most: int) -> int:
         with self._reading() as database:
             first_open = database.execute("SELECT min(sequence) FROM open_session").fetchone()[0]
             limit = min(self._head.acknowledged, self._head.last - 1, self._head.first + at_most - 1)
-            limit = limit if first_open is None else min(limit, first_open - 1)
-            young = database.execute(
-                "SELECT sequence FROM record WHERE sequence <= ? AND sealed_at >= ? ORDER BY sequence LIMIT 1",
-                (limit, oldest_kept),
-            ).fetchone()
+            young = None
+            if oldest_kept is not None:
+                limit = limit if first_open is None else min(limit, first_open - 1)
+                young = database.execute(
+                    "SELECT sequence FROM record WHERE sequence <= ? AND sealed_at >= ? ORDER BY sequence LIMIT 1",
+                    (limit, oldest_kept),
+                ).fetchone()
         through = limit if young is None else young[0] - 1
         base_hash = self.hash_at(through)
         if through < self._head.first or base_hash is None:
             return 0
 
         def work() -> None:
+            carry_over(self._database, through)
             self._database.execute("DELETE FROM record WHERE sequence <= ?", (through,))
             self._database.execute("UPDATE about SET base_sequence = ?, base_hash = ?", (through, base_hash))
 
@@ -209,7 +352,7 @@ class Journal:
         """The facts of each session that was authorised and has not ended, in order: what a restart goes on with."""
         with self._reading() as database:
             names = [row[0] for row in database.execute("SELECT session FROM open_session ORDER BY sequence")]
-        return [session_facts(self._bodies_of(name)) for name in names]
+        return [session_facts([*self._carried_of(name), *self._bodies_of(name)]) for name in names]
 
     def recent(self, kind: str | None = None, *, limit: int = 100, before: int | None = None) -> list[Record]:
         """The newest first, of one CloudEvents type or of all, optionally only those before a sequence."""
@@ -234,8 +377,10 @@ class Journal:
 
     def quarantined(self) -> list[Quarantined]:
         with self._reading() as database:
-            rows = database.execute("SELECT sequence, reason, body FROM quarantine ORDER BY sequence").fetchall()
-        return [Quarantined(sequence=row[0], reason=row[1], body=row[2]) for row in rows]
+            rows = database.execute(
+                "SELECT journal, sequence, reason, body FROM quarantined ORDER BY journal, sequence"
+            ).fetchall()
+        return [Quarantined(journal=row[0], sequence=row[1], reason=row[2], body=row[3]) for row in rows]
 
     def base(self) -> tuple[int, str]:
         """Sequence and hash of the record before the first one held: (0, GENESIS) until something was pruned."""
@@ -251,16 +396,19 @@ class Journal:
     def statistics(self) -> Statistics:
         with self._reading() as database:
             quarantined, open_count = database.execute(
-                "SELECT (SELECT count(*) FROM quarantine), (SELECT count(*) FROM open_session)"
+                "SELECT (SELECT count(*) FROM quarantined), (SELECT count(*) FROM open_session)"
             ).fetchone()
         files = (self._folder.database, self._folder.wal)
+        heads = [self._head, *(each.head for each in self._earlier())]
         return Statistics(
             journal=self._head.journal,
             records=self._head.last - self._head.first + 1,
-            backlog=self._head.last - self._head.acknowledged,
+            backlog=sum(max(0, head.last - head.acknowledged) for head in heads),
+            earlier_journals=len(heads) - 1,
             quarantined=quarantined,
             open_sessions=open_count,
             size_bytes=sum(file.stat().st_size for file in files if file.exists()),
+            max_bytes=self._max_pages * PAGE_BYTES,
             free_bytes=free_bytes(self._folder.path),
             tight=self.tight,
         )
@@ -270,9 +418,22 @@ class Journal:
         """No reserve is left, neither as ballast nor as pruned pages: new sessions should be refused."""
         if self._ballast.present:
             return False
+        _, spare = self._pages()
+        return spare * PAGE_BYTES < BALLAST_BYTES
+
+    def space(self) -> Space:
+        """Pages that pruning freed are room: the file never shrinks, it is filled again."""
+        pages, spare = self._pages()
+        used = pages - spare
+        room = min(self._max_pages, pages + free_bytes(self._folder.path) // PAGE_BYTES)
+        return Space(used_bytes=used * PAGE_BYTES, room_bytes=room * PAGE_BYTES, no_reserve=self.tight)
+
+    def _pages(self) -> tuple[int, int]:
+        """(all pages of the file, those that are free inside it)"""
         with self._reading() as database:
-            spare_pages = database.execute("PRAGMA freelist_count").fetchone()[0]
-        return bool(spare_pages * PAGE_BYTES < BALLAST_BYTES)
+            pages = database.execute("PRAGMA page_count").fetchone()[0]
+            spare = database.execute("PRAGMA freelist_count").fetchone()[0]
+        return int(pages), int(spare)
 
     def close(self) -> None:
         """After a failure the mark of an unclean stop stays, so that the next start checks everything."""
@@ -293,6 +454,22 @@ class Journal:
         rows = "SELECT sequence, hash, body FROM record WHERE subject = ? ORDER BY sequence"
         return [one.body for one in self._records(rows, (subject,))]
 
+    def _carried_of(self, session: str) -> list[bytes]:
+        rows = "SELECT number, hash, body FROM carried WHERE session = ? ORDER BY number"
+        return [one.body for one in self._records(rows, (session,))]
+
+    def _earlier(self) -> list[Earlier]:
+        """None of them while a damaged file is being taken over: what of it is lost is not known before."""
+        if self._adopts:
+            return []
+        if self._earlier_known is None:
+            with self._reading() as database:
+                self._earlier_known = earlier.earlier_journals(database)
+        return self._earlier_known
+
+    def _earlier_named(self, journal: str) -> Earlier | None:
+        return next((each for each in self._earlier() if each.head.journal == journal), None)
+
     def _records(self, question: str, values: tuple[object, ...]) -> Iterator[Sealed]:
         """What was sealed and nothing else: SQLite does not notice when the disk turns a bit inside a row."""
         with self._reading() as database:
@@ -302,13 +479,17 @@ class Journal:
                 yield Sealed(sequence=sequence, body=body)
 
     def _durably(self, work: Callable[[], None], *, essential: bool) -> None:
-        """On a full disk: fold the WAL into the file, which frees pages, then for an essential fact the ballast."""
-        for make_room in (self._fold, self._drop_ballast if essential else None, None):
-            if self._written(work):
-                return
-            if make_room is None:
-                break
-            make_room()
+        """On a full disk: fold the WAL into the file, which frees pages, then for an essential fact the reserves."""
+        try:
+            for make_room in (self._fold, self._release_reserves if essential else None, None):
+                if self._written(work):
+                    return
+                if make_room is None:
+                    break
+                make_room()
+        finally:
+            if self._reserve_is_open and not self._broken:
+                self._keep_reserve()
         raise StorageFull(f"no room left for the journal in {self._folder.path}: free some space on this file system")
 
     def _written(self, work: Callable[[], None]) -> bool:
@@ -344,9 +525,27 @@ class Journal:
             if not is_full(error):
                 raise self._failed(error) from error
 
-    def _drop_ballast(self) -> None:
-        if self._ballast.release():
+    def _release_reserves(self) -> None:
+        """The last part of the bound, and the ballast where it is the disk that is full."""
+        at_the_bound = self._pages()[0] >= self._bound(RESERVE)
+        self._reserve_is_open = True
+        self._limit_pages(self._max_pages)
+        if not at_the_bound and self._ballast.release():
             self._fold()
+
+    def _keep_reserve(self) -> None:
+        self._reserve_is_open = False
+        self._limit_pages(self._bound(RESERVE))
+
+    def _bound(self, reserve: float) -> int:
+        return max(1, int(self._max_pages * (1 - reserve)))
+
+    def _limit_pages(self, pages: int) -> None:
+        """SQLite itself then says SQLITE_FULL. A file that is larger already keeps its size."""
+        try:
+            self._database.execute(f"PRAGMA max_page_count = {int(pages)}").fetchone()
+        except sqlite3.Error as error:
+            raise self._failed(error) from error
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:

@@ -2,25 +2,26 @@
 
 A new journal gets a new id, so that nothing is ever merged in silence. Reasons, as in the first record:
 `created`, `storage lost` (the device has a history, its journal has not), `corrupt` (moved aside, readable records
-counted, sessions still open carried over), `device changed` (the file is another device's: a swapped card).
+counted and delivered under the old id, sessions still open carried over), `device changed` (the file is another
+device's: a swapped card). A fifth, `diverged`, comes while the journal is open (divergence.py).
 """
 
 from __future__ import annotations
 
 import sqlite3
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from hashlib import sha256
 
-from agent.core.facts import Fact, JournalOpened, SessionAuthorised, SessionEnded, SessionFact, SessionMetered
+from agent.core.facts import Fact, JournalOpened, SessionFact
 from agent.core.instants import Instant
 from agent.journal.ballast import Ballast
 from agent.journal.errors import AlreadyRunning, StorageBroken, StorageFull
 from agent.journal.folder import JournalFolder
-from agent.journal.salvage import salvage, write_lines
+from agent.journal.salvage import survey
 from agent.journal.schema import (
     CURRENT_VERSION,
     connect,
@@ -31,7 +32,7 @@ from agent.journal.schema import (
     migrate,
     version_of,
 )
-from agent.wire import GENESIS, Unreadable, hash_of, open_envelope, open_record, seal
+from agent.wire import GENESIS, Unreadable, hash_of, open_record, seal
 from sync.ports import Head, Sealed
 
 
@@ -52,17 +53,26 @@ class Beginning:
     predecessor: str | None = None
     salvaged: int | None = None
     carried: tuple[SessionFact, ...] = ()
+    tail: Mapping[tuple[str, int], str] = field(default_factory=dict)
 
 
-def open_store(
-    folder: JournalFolder, *, source: str, now: Instant, check_same_thread: bool
-) -> tuple[sqlite3.Connection, Head]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opened:
+    """`tail`: hashes of the newest records that were salvaged just now, by (journal, sequence)."""
+
+    database: sqlite3.Connection
+    head: Head
+    tail: Mapping[tuple[str, int], str] = field(default_factory=dict)
+
+
+def open_store(folder: JournalFolder, *, source: str, now: Instant, check_same_thread: bool) -> Opened:
     """The folder is claimed by the caller. Raises only when the device, the room or a permission fails."""
     database, state, head = _look(folder, source, check_same_thread)
     if database is not None and head is not None:
         folder.mark_open(head.journal)
-        return database, head
-    beginning = _beginning(folder, state, head)
+        return Opened(database=database, head=head)
+    folder.adopt_again()
+    beginning = _beginning(folder, source, state, head)
     database = _connect(folder, check_same_thread)
     try:
         head = _begin(folder, database, beginning, source, now)
@@ -70,7 +80,7 @@ def open_store(
         database.close()
         raise
     folder.mark_open(head.journal)
-    return database, head
+    return Opened(database=database, head=head, tail=beginning.tail)
 
 
 def chain(entries: Iterable[tuple[Fact, Instant]], *, head: Head, source: str) -> list[Sealed]:
@@ -122,7 +132,7 @@ def _judged(database: sqlite3.Connection, source: str, *, thorough: bool) -> tup
     if version == 0:
         tables = database.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
         return (State.CORRUPT if tables else State.EMPTY), None
-    if thorough and not _sound(database):
+    if thorough and not _sound(database, version):
         return State.CORRUPT, None
     if version < CURRENT_VERSION:
         database.execute("BEGIN IMMEDIATE")
@@ -141,10 +151,16 @@ def _judged(database: sqlite3.Connection, source: str, *, thorough: bool) -> tup
     return (State.GOOD if about[1] == source else State.FOREIGN), head
 
 
-def _sound(database: sqlite3.Connection) -> bool:
+def _sound(database: sqlite3.Connection, version: int) -> bool:
     """SQLite's own check, then each record against its hash: SQLite keeps no checksum of what it stores."""
     if database.execute("PRAGMA integrity_check").fetchall() != [("ok",)]:
         return False
+    others = database.execute("SELECT name FROM sqlite_schema WHERE name GLOB 'earlier_[0-9]*'").fetchall()
+    for table in ("carried", *(name for (name,) in others)):
+        if version >= 2 and any(
+            sha256(body).digest() != digest for digest, body in database.execute(f"SELECT hash, body FROM {table}")
+        ):
+            return False
     expected = database.execute("SELECT base_sequence FROM about").fetchone()[0]
     for sequence, digest, body in database.execute("SELECT sequence, hash, body FROM record ORDER BY sequence"):
         expected += 1
@@ -153,7 +169,7 @@ def _sound(database: sqlite3.Connection) -> bool:
     return True
 
 
-def _beginning(folder: JournalFolder, state: State, head: Head | None) -> Beginning:
+def _beginning(folder: JournalFolder, source: str, state: State, head: Head | None) -> Beginning:
     match state:
         case State.EMPTY:
             reason = "storage lost" if folder.has_history() else "created"
@@ -162,35 +178,20 @@ def _beginning(folder: JournalFolder, state: State, head: Head | None) -> Beginn
             folder.move_aside("foreign")
             return Beginning(reason="device changed", predecessor=head.journal if head else None)
         case State.CORRUPT | State.GOOD:
-            return _salvaged(folder)
+            return _salvaged(folder, source)
 
 
-def _salvaged(folder: JournalFolder) -> Beginning:
+def _salvaged(folder: JournalFolder, source: str) -> Beginning:
+    """The readable records are taken over later, piece by piece (earlier.py); here they are only looked at."""
     predecessor = folder.known_journal()
-    aside = folder.move_aside("corrupt")
-    bodies = salvage(aside)
-    with suppress(OSError):  # for people only; on a full disk the file that was moved aside still has them
-        write_lines(aside.with_name(aside.name + ".jsonl"), bodies)
-    if predecessor is None and bodies:
-        predecessor = open_envelope(next(iter(bodies.values()))).journal
+    found = survey(folder.move_aside("corrupt"), source)
     return Beginning(
         reason="corrupt",
-        predecessor=predecessor,
-        salvaged=len(bodies),
-        carried=tuple(_still_open(session_facts(bodies.values()))),
+        predecessor=predecessor or found.journal,
+        salvaged=found.records,
+        carried=found.still_open,
+        tail=found.tail,
     )
-
-
-def _still_open(facts: Sequence[SessionFact]) -> list[SessionFact]:
-    """The facts of sessions without an end, of meter values only the newest: enough to go on with each of them."""
-    begun = {fact.session for fact in facts if isinstance(fact, SessionAuthorised)}
-    running = begun - {fact.session for fact in facts if isinstance(fact, SessionEnded)}
-    newest = {fact.session: fact for fact in facts if isinstance(fact, SessionMetered)}
-    return [
-        fact
-        for fact in facts
-        if fact.session in running and (not isinstance(fact, SessionMetered) or newest[fact.session] is fact)
-    ]
 
 
 def _begin(

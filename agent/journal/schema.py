@@ -9,11 +9,26 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
-from agent.core.facts import Fact, SessionAuthorised, SessionEnded
+from agent.core.facts import Fact, SessionAuthorised, SessionEnded, SessionMetered
 from agent.core.instants import Instant
 from agent.journal.errors import JournalTooNew
 from agent.wire import TYPES, subject_of
 from sync.ports import Sealed
+
+# Also made anew when a journal parts from the backend's (divergence.py).
+NEW_RECORD_TABLE: Final = (
+    """
+    CREATE TABLE record (
+        sequence INTEGER PRIMARY KEY,
+        type TEXT NOT NULL,
+        subject TEXT,
+        sealed_at INTEGER NOT NULL,
+        hash BLOB NOT NULL,
+        body BLOB NOT NULL
+    ) STRICT
+    """,
+    "CREATE INDEX record_by_subject ON record (subject) WHERE subject IS NOT NULL",
+)
 
 # One entry a version, applied in order; PRAGMA user_version counts them.
 MIGRATIONS: Final = (
@@ -43,6 +58,30 @@ MIGRATIONS: Final = (
         sequence INTEGER PRIMARY KEY,
         reason TEXT NOT NULL,
         body BLOB NOT NULL
+    ) STRICT;
+    """,
+    # Journals before this one (earlier.py); facts of open sessions whose records are no longer in this journal.
+    """
+    CREATE TABLE quarantined (
+        journal TEXT NOT NULL,
+        sequence INTEGER NOT NULL,
+        reason TEXT NOT NULL,
+        body BLOB NOT NULL,
+        PRIMARY KEY (journal, sequence)
+    ) STRICT;
+    INSERT INTO quarantined SELECT (SELECT journal FROM about), sequence, reason, body FROM quarantine;
+    DROP TABLE quarantine;
+    CREATE TABLE carried (
+        number INTEGER PRIMARY KEY,
+        session TEXT NOT NULL,
+        hash BLOB NOT NULL,
+        body BLOB NOT NULL
+    ) STRICT;
+    CREATE TABLE predecessor (
+        number INTEGER PRIMARY KEY,
+        journal TEXT NOT NULL UNIQUE,
+        acknowledged INTEGER NOT NULL DEFAULT 0,
+        agreed INTEGER
     ) STRICT;
     """,
 )
@@ -121,8 +160,22 @@ def insert(database: sqlite3.Connection, entries: Sequence[tuple[Fact, Instant]]
                 database.execute("INSERT OR IGNORE INTO open_session VALUES (?, ?)", (fact.session, one.sequence))
             case SessionEnded():
                 database.execute("DELETE FROM open_session WHERE session = ?", (fact.session,))
+                database.execute("DELETE FROM carried WHERE session = ?", (fact.session,))
             case _:
                 pass
+
+
+def carry_over(database: sqlite3.Connection, through: int) -> None:
+    """Before records are pruned: keep what open sessions are folded from, of meter values only the newest."""
+    database.execute(
+        "INSERT INTO carried (session, hash, body) SELECT subject, hash, body FROM record AS one "
+        "WHERE sequence <= :through AND sequence >= (SELECT begun.sequence FROM open_session AS begun "
+        "WHERE begun.session = one.subject) "
+        "AND (type != :metered OR sequence = (SELECT max(sequence) FROM record AS newer "
+        "WHERE newer.subject = one.subject AND newer.type = :metered AND newer.sequence <= :through)) "
+        "ORDER BY sequence",
+        {"through": through, "metered": TYPES[SessionMetered]},
+    )
 
 
 def is_full(error: sqlite3.Error) -> bool:

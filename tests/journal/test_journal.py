@@ -267,6 +267,7 @@ def test_only_essential_facts_take_the_ballast(journal: Journal, tmp_path: Path)
 
 def limit_pages(journal: Journal, pages: int) -> None:
     """A full disk without a disk: SQLite then reports SQLITE_FULL. Real ones are in test_full_disk.py."""
+    journal._limit_pages = lambda _: None  # type: ignore[method-assign]
     journal._database.execute(f"PRAGMA max_page_count = {pages}")
 
 

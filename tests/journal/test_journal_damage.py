@@ -10,10 +10,10 @@ import pytest
 
 from agent.core.facts import Fact, JournalOpened, ReaderLost
 from agent.journal import StorageBroken
-from agent.journal.salvage import salvage
+from agent.journal.salvage import readable
 from agent.journal.verification import verify
 from agent.wire import hash_of, open_record
-from tests.journal.samples import at, authorised, bodies_of, ended, metered, open_journal, started
+from tests.journal.samples import SOURCE, at, authorised, bodies_of, ended, metered, open_journal, started
 
 
 def a_used_store(folder: Path) -> tuple[str, list[bytes]]:
@@ -100,13 +100,15 @@ def test_a_damaged_store_is_moved_aside_and_the_service_goes_on(damage: Callable
         running = journal.open_sessions()
         assert verify(bodies_of(journal), keys=None).ok
         journal.append(at(ended("open")))
+        while journal.adopt():
+            pass
+        lines = [one.body for one in journal.read(0, records=10_000, size_bytes=10**9, journal=name)]
 
     first = records[0].fact
     assert isinstance(first, JournalOpened)
     assert (first.reason, first.predecessor) == ("corrupt", name)
     assert head.journal != name
-    assert (tmp_path / "journal.db.corrupt-1").read_bytes() == damaged, "the evidence is not touched"
-    lines = (tmp_path / "journal.db.corrupt-1.jsonl").read_bytes().splitlines()
+    assert (tmp_path / "journal.db.adopted-1").read_bytes() == damaged, "the evidence is not touched"
     assert first.salvaged == len(lines)
     assert set(lines) <= set(bodies), "salvaged records are exactly what was sealed"
     if damage is not replace_with_junk:
@@ -146,7 +148,8 @@ def test_bit_rot_in_a_large_record_beyond_a_page_loses_that_record_only(tmp_path
     with open_journal(tmp_path) as journal:
         journal.append(at(ReaderLost(reader="front", cause="x" * 20_000), metered()))
         bodies = bodies_of(journal)
-    assert list(salvage(tmp_path / "journal.db").values()) == bodies, "SQLite follows the overflow pages"
+    found = {each.sequence: each.body for each in readable(tmp_path / "journal.db", SOURCE)}
+    assert list(found.values()) == bodies, "SQLite follows the overflow pages"
 
 
 def test_every_damage_gets_a_place_of_its_own(tmp_path: Path) -> None:
@@ -228,8 +231,8 @@ def test_the_salvage_finds_records_that_are_only_in_the_wal(tmp_path: Path) -> N
     shutil.copytree(tmp_path / "live", tmp_path / "crashed")
     expected = bodies_of(journal)
     journal.close()
-    found = salvage(tmp_path / "crashed" / "journal.db")
-    assert [hash_of(body) for body in found.values()] == [hash_of(body) for body in expected]
+    found = {each.sequence: each.body for each in readable(tmp_path / "crashed" / "journal.db", SOURCE)}
+    assert [hash_of(found[sequence]) for sequence in sorted(found)] == [hash_of(body) for body in expected]
 
 
 def test_carried_sessions_end_like_any_other(tmp_path: Path) -> None:
