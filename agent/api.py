@@ -220,14 +220,21 @@ class Server(uvicorn.Server):
 @contextmanager
 def bound(path: Path, mode: int) -> Iterator[socket.socket]:
     """A listening socket at this path, gone afterwards. Only the journal's owner gets here: an old one is dead."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.unlink(missing_ok=True)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
-        listening.bind(str(path))
-        path.chmod(mode)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.unlink(missing_ok=True)
+            listening.bind(str(path))
+            path.chmod(mode)
+        except OSError as error:
+            raise SocketUnusable(f"the API's socket {path} cannot be made ({error}): mend [api] socket") from error
         listening.listen(64)
         yield listening
     path.unlink(missing_ok=True)
+
+
+class SocketUnusable(Exception):
+    """Where the local API is to be served; the text says what is wrong with that place."""
 
 
 class Problem(Exception):

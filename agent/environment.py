@@ -16,6 +16,8 @@ from pathlib import Path
 from agent.clock import SystemClock
 from agent.config import Config
 from agent.core.instants import ClockQuality
+from agent.first_root import RootUnusable, read_root
+from agent.vault import VaultError, read_token_key
 from firmware_profiles import load as load_profile
 from firmware_profiles.profile import ProfileError
 
@@ -44,8 +46,8 @@ def examine(config: Config) -> Iterator[Finding]:
     yield from packages()
     yield folder("state folder", config.state_folder)
     yield folder("socket folder", config.socket.parent)
-    yield readable("TUF root", config.root_file)
-    yield readable("token key", config.token_key_file)
+    yield usable("TUF root", config.root_file, read_root)
+    yield usable("token key", config.token_key_file, read_token_key)
     for reader in config.reader:
         yield from device(f"reader {reader.name}", reader.profile, reader.port)
     for charger in config.charger:
@@ -81,12 +83,11 @@ def folder(what: str, path: Path) -> Finding:
     return Finding(what=what, verdict=Verdict.GOOD, detail=f"{path}{made}")
 
 
-def readable(what: str, path: Path) -> Finding:
-    if not path.is_file():
-        hint = "`roamkey fleet device-files` writes what a device needs"
-        return Finding(what=what, verdict=Verdict.BAD, detail=f"{path} is missing; {hint}")
-    if not os.access(path, os.R_OK):
-        return Finding(what=what, verdict=Verdict.BAD, detail=f"{path} may not be read by this user")
+def usable(what: str, path: Path, read: Callable[[Path], object]) -> Finding:
+    try:
+        read(path)
+    except (RootUnusable, VaultError) as error:
+        return Finding(what=what, verdict=Verdict.BAD, detail=str(error))
     if what == "token key" and path.stat().st_mode & (stat.S_IROTH | stat.S_IWOTH):
         return Finding(what=what, verdict=Verdict.WORSE, detail=f"{path} is open to every user: chmod 0600")
     return Finding(what=what, verdict=Verdict.GOOD, detail=str(path))

@@ -7,9 +7,10 @@ import logging
 import signal
 from collections.abc import Callable
 
-from agent.api import Api
+from agent.api import Api, SocketUnusable
 from agent.cache.cache import TrustStoreBusy
 from agent.config import Config
+from agent.first_root import RootUnusable
 from agent.journal import AlreadyRunning, JournalError
 from agent.runtime import Runtime
 from agent.vault import VaultError
@@ -27,7 +28,7 @@ def serve(config: Config, compose: Callable[[Config], Runtime] = Runtime) -> int
     except TrustStoreBusy as error:
         log.error("%s", error)
         return UNAVAILABLE
-    except (VaultError, ProfileError, OSError) as error:
+    except (VaultError, RootUnusable, ProfileError, OSError) as error:
         log.error("%s", error)
         return CONFIG
     try:
@@ -35,6 +36,9 @@ def serve(config: Config, compose: Callable[[Config], Runtime] = Runtime) -> int
     except AlreadyRunning as error:
         log.error("%s", error)
         return UNAVAILABLE
+    except SocketUnusable as error:
+        log.error("%s", error)
+        return CONFIG
     except JournalError as error:
         log.error("the journal cannot be used: %s", error)
         return IO_ERROR

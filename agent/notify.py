@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
+
+log = logging.getLogger("roamkey")
 
 
 class Notifier:
@@ -12,7 +15,8 @@ class Notifier:
     def __init__(self, address: str | None = None) -> None:
         path = address if address is not None else os.environ.get("NOTIFY_SOCKET", "")
         self._address = "\0" + path[1:] if path.startswith("@") else path
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) if path else None
+        kind = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+        self._socket = socket.socket(socket.AF_UNIX, kind) if path else None
 
     @property
     def watchdog_s(self) -> float | None:
@@ -30,5 +34,10 @@ class Notifier:
         self._send("STOPPING=1")
 
     def _send(self, message: str) -> None:
-        if self._socket is not None:
+        """Never waits and never fails: whoever does not listen to us cannot end us by that."""
+        if self._socket is None:
+            return
+        try:
             self._socket.sendto(message.encode(), self._address)
+        except OSError as error:
+            log.debug("the supervisor does not hear us: %s", error)

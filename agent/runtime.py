@@ -30,6 +30,7 @@ from agent.core.requests import Place
 from agent.core.sessions import Session, fold
 from agent.edge import from_charger, from_reader, from_uplink
 from agent.evidence.collection import documents_of, span_of, told
+from agent.first_root import RootUnusable, read_root
 from agent.identity import Identity
 from agent.journal import Journal
 from agent.listeners import Lines, Listeners
@@ -73,13 +74,7 @@ class Runtime:
         self.store = Store()
         self.listeners = Listeners()
         self.vault = Vault.open(config.state_folder / "vault", token_key=config.token_key_file)
-        self.cache = PolicyCache(
-            config.state_folder / "policy",
-            fleet=config.device.fleet,
-            root=config.root_file.read_bytes(),
-            key=self.vault.token_key,
-            now=self.clock.now(),
-        )
+        self.cache = self._opened_cache()
         self.identity = Identity(key=self.vault.token_key, lookup=self.cache.lookup)
         self.readers: dict[str, Reader] = {
             each.name: open_reader(each.name, profile=load_profile(each.profile), port=each.port)
@@ -262,6 +257,28 @@ class Runtime:
         self._loop.call_soon_threadsafe(tell, event)
 
     # The parts
+
+    def _opened_cache(self) -> PolicyCache:
+        """A root that went bad stops no decision: what it vouched for stays in force, and nothing newer is taken."""
+        unusable: RootUnusable | None = None
+        root = b""
+        try:
+            root = read_root(self.config.root_file)
+        except RootUnusable as error:
+            unusable = error
+        cache = PolicyCache(
+            self.config.state_folder / "policy",
+            fleet=self.config.device.fleet,
+            root=root,
+            key=self.vault.token_key,
+            now=self.clock.now(),
+        )
+        if unusable is not None and cache.active is None:
+            cache.close()
+            raise unusable
+        if unusable is not None:
+            log.error("no newer policy is taken: %s", unusable)
+        return cache
 
     async def _seal(self, now: Instant) -> list[Sealed]:
         return [await self.store.ask(lambda journal: journal.seal_checkpoint(self.vault, now))]

@@ -42,7 +42,7 @@ class Vault:
 
         Its public half is kept beside it as `device.jwk`, for the fleet backend to know this device by.
         """
-        secret = _token_key(token_key)
+        secret = read_token_key(token_key)
         given = device_key or credential(DEVICE_KEY_CREDENTIAL)
         key = _loaded(given) if given is not None else _own_key(folder)
         _publish(folder / "device.jwk", key)
@@ -104,14 +104,15 @@ def _publish(path: Path, key: SigningKey) -> None:
         raise VaultError(f"public key cannot be stored at {path} ({error.strerror}): check the folder") from error
 
 
-def _token_key(path: Path) -> bytes:
+def read_token_key(path: Path) -> bytes:
     """32 bytes as they are, or as 64 hexadecimal digits with any white space around them."""
     try:
         content = path.read_bytes()
     except OSError as error:
         raise VaultError(
             f"token reference key {path} cannot be read ({error.strerror}): "
-            "put the fleet's key there, or pass it as the systemd credential token.key"
+            "`roamkey fleet device-files` writes the fleet's; put it there, "
+            "or pass it as the systemd credential token.key"
         ) from error
     if len(content) == TOKEN_KEY_BYTES and not _HEX_TEXT.fullmatch(content):  # half a key in hex is 32 bytes, too
         return content

@@ -23,7 +23,7 @@ from agent.core.instants import Instant, time_ordered_id
 from agent.core.memory import Effects, Memory, with_item
 from agent.core.observations import Presented
 from agent.core.policy import Token, TokenStatus
-from agent.core.presence import Crowd, Presence, Tap, anonymous, look, reader_back
+from agent.core.presence import Crowd, Lying, Presence, Tap, anonymous, look, reader_back
 from agent.core.requests import Place, Request, Usage
 from agent.core.rules import policy_age
 from agent.core.sessions import Phase, Session, start
@@ -234,10 +234,17 @@ class Tapping:
         return policy.drivers[token.driver].language
 
     def reader_is_back(self, reader: str, now: Instant) -> None:
-        presence = self._memory.state.presences.get(reader)
+        presence = self._memory.state.presences.get(reader) or self._forgotten(reader, now)
         if presence is not None:
             back = reader_back(presence, now.monotonic_ms)
             self._memory.change(presences=with_item(self._memory.state.presences, reader, back))
+
+    def _forgotten(self, reader: str, now: Instant) -> Presence | None:
+        """After a restart: the card that began the running session may lie there still, and that is no new tap."""
+        session = self._memory.state.open_at(self._memory.setup.readers.get(reader))
+        if session is None or session.reader != reader:
+            return None
+        return Presence(lying=(Lying(card=session.credential, seen_ms=now.monotonic_ms, tapped=True),))
 
 
 def recognised(presented: Presented) -> Presented:
