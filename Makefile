@@ -8,7 +8,8 @@ BIN := $(VENV)/bin
 export PATH := $(PATH):/usr/sbin
 
 # What the tests need besides Python packages. Each is "Debian package:a program it brings".
-DEBIAN_NEEDS := mosquitto:mosquitto mosquitto-clients:mosquitto_sub systemd:systemd-analyze
+DEBIAN_NEEDS := mosquitto:mosquitto mosquitto-clients:mosquitto_sub systemd:systemd-analyze \
+  rabbitmq-server:rabbitmqctl nats-server:nats-server
 
 # Every file's hash is checked. What has no wheel (pyDes) is built with locked tools: no other is fetched on the way.
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --use-pep517

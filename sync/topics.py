@@ -10,15 +10,16 @@ from dataclasses import dataclass
 
 DEFAULT_ROOT = "roamkey/v1"
 # A device's name is its certificate's common name: broker ACLs are written with it (%u), so no MQTT sign may pass.
-_LEVEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+# No dots either: RabbitMQ turns a topic's dots into slashes, and nats-server 2.9 refuses a topic with one.
+_LEVEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_METADATA = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_METADATA = re.compile(r"(?:([0-9]{1,10})\.)?([a-z]{1,40})\.json")
 
 
 def level(text: str, what: str) -> str:
     """The text, if it may stand as one topic level; MQTT's own signs and empty names are refused."""
     if not _LEVEL.fullmatch(text):
-        raise ValueError(f"{what} {text!r} cannot be a topic level: use 1 to 64 of A-Z a-z 0-9 . _ -")
+        raise ValueError(f"{what} {text!r} cannot be a topic level: use 1 to 64 of A-Z a-z 0-9 _ -")
     return text
 
 
@@ -52,10 +53,11 @@ class FleetTopics:
         return self.policy("metadata/timestamp.json")
 
     def policy(self, name: str) -> str:
-        """The topic of a document: "metadata/1.root.json" or "targets/<sha256>"."""
+        """The topic of a document: .../meta/1-root for "metadata/1.root.json", .../parts/<sha256> for a target."""
         folder, _, rest = name.partition("/")
-        if folder == "metadata" and _METADATA.fullmatch(rest):
-            return f"{self.root}/{self.fleet}/policy/meta/{rest}"
+        if folder == "metadata" and (named := _METADATA.fullmatch(rest)):
+            version, role = named.groups()
+            return f"{self.root}/{self.fleet}/policy/meta/{role if version is None else f'{version}-{role}'}"
         if folder == "targets" and _SHA256.fullmatch(rest):
             return f"{self.root}/{self.fleet}/policy/parts/{rest}"
         raise ValueError(f"{name!r} names no policy document: use metadata/NAME.json or targets/SHA256")

@@ -16,8 +16,8 @@ def test_a_device_writes_up_and_reads_down() -> None:
     assert topics.source == "/fleets/f1/devices/gw-1"
 
 
-@pytest.mark.parametrize("name", ["", "+", "#", "a/b", "gw/../+/#", "$SYS", "a\x00", "ü", "x" * 65])
-def test_a_name_with_mqtt_signs_is_refused(name: str) -> None:
+@pytest.mark.parametrize("name", ["", "+", "#", "a/b", "gw/../+/#", "$SYS", "a\x00", "ü", "x" * 65, "gw.1"])
+def test_a_name_with_mqtt_signs_or_dots_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="topic level"):
         DeviceTopics(fleet="f1", device=name)
     with pytest.raises(ValueError, match="topic level"):
@@ -26,11 +26,20 @@ def test_a_name_with_mqtt_signs_is_refused(name: str) -> None:
 
 def test_documents_have_exact_topics() -> None:
     topics = FleetTopics(fleet="f1")
-    assert topics.policy("metadata/1.root.json") == "roamkey/v1/f1/policy/meta/1.root.json"
+    assert topics.policy("metadata/timestamp.json") == "roamkey/v1/f1/policy/meta/timestamp"
+    assert topics.policy("metadata/1.root.json") == "roamkey/v1/f1/policy/meta/1-root"
     assert topics.policy(f"targets/{SHA}") == f"roamkey/v1/f1/policy/parts/{SHA}"
-    for wrong in ("metadata/../x", "targets/abc", "other/x", "metadata/", "metadata/#", f"targets/{SHA}/x"):
+    for wrong in ("metadata/../x", "metadata/1-root.json", "targets/abc", "other/x", "metadata/", "metadata/#", f"targets/{SHA}/x"):
         with pytest.raises(ValueError, match="no policy document"):
             topics.policy(wrong)
+
+
+def test_no_topic_has_a_dot_which_some_brokers_bend_or_refuse() -> None:
+    topics = FleetTopics(fleet="f1")
+    device = topics.device("gw-1")
+    names = [topics.policy(f"metadata/{name}.json") for name in ("timestamp", "1.root", "12.snapshot", "3.targets")]
+    assert not any("." in topic for topic in (*names, device.records, device.hello, device.ack, device.status))
+    assert len(set(names)) == len(names)
 
 
 def test_the_sender_is_read_from_the_topic() -> None:
