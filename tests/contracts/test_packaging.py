@@ -149,7 +149,7 @@ def debian_needs(tmp_path: Path, *needs: str, **programs: str) -> subprocess.Com
         (tmp_path / name).symlink_to(f"/bin/{name}")
     return subprocess.run(
         ["/bin/sh", ROOT / ".ci/debian-needs", *needs],
-        env={**os.environ, "PATH": str(tmp_path)},
+        env={**os.environ, "PATH": str(tmp_path), "POLICY_RC_D": str(tmp_path / "policy-rc.d")},
         capture_output=True, text=True, check=False, timeout=20,
     )  # fmt: skip
 
@@ -166,6 +166,14 @@ def test_root_installs_the_missing_debian_packages(tmp_path):
         "apt-get update",
         "apt-get install -y --no-install-recommends a-broker",
     ]
+
+
+def test_installing_starts_no_service(tmp_path):
+    verdict = debian_needs(
+        tmp_path, "a-broker:no-such-broker", id="echo 0", apt_get=f'. "{tmp_path}/policy-rc.d"; echo not reached'
+    )
+    assert verdict.returncode == 101  # what policy-rc.d answers when asked whether a service may be started
+    assert not (tmp_path / "policy-rc.d").exists()
 
 
 def test_who_may_use_sudo_without_a_password_installs_with_it(tmp_path):
