@@ -34,6 +34,18 @@ IMPURE = {
 
 # A library lives in one file, so that it can be replaced there. These live in more.
 SHARED_LIBRARIES: dict[str, tuple[set[str], str]] = {
+    "cryptography": (
+        {
+            "agent/contracts/software_keys.py",
+            "agent/core/contracts/certificates.py",
+            "agent/core/contracts/key_transport.py",
+            "agent/core/contracts/path.py",
+            "agent/core/contracts/revocation.py",
+            "agent/core/contracts/signatures.py",
+            "agent/ocmf_signatures.py",
+        },
+        "certificates, their paths, papers about them, wrapped keys, key files and meters' signatures: one file each",
+    ),
     "pydantic": (
         {
             "agent/api.py",
