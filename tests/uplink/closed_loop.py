@@ -36,6 +36,8 @@ class Fleet:
     outbox: MemoryOutbox
     events: list[UplinkEvent] = field(default_factory=list)
     trusted: dict[str, str] = field(default_factory=dict)
+    name: str = FLEET
+    device_name: str = DEVICE
 
     @property
     def database(self) -> Path:
@@ -58,9 +60,9 @@ class Fleet:
 
     def uplink_settings(self, port: int, **changes: Any) -> UplinkSettings:
         settings = UplinkSettings(
-            link=link_settings(port, DEVICE),
-            fleet=FLEET,
-            device=DEVICE,
+            link=link_settings(port, self.device_name),
+            fleet=self.name,
+            device=self.device_name,
             ack_timeout_s=1.0,
             hello_backoff=Backoff(base_s=0.1, cap_s=0.5),
             reconnect=QUICK,
@@ -72,7 +74,7 @@ class Fleet:
     def receiver_settings(self, port: int, **changes: Any) -> ReceiverSettings:
         settings = ReceiverSettings(
             link=link_settings(port, "receiver-1"),
-            fleet=FLEET,
+            fleet=self.name,
             database=self.database,
             signing_key=self.folder / "service.pem",
             reconnect=QUICK,
@@ -143,11 +145,12 @@ def link_settings(port: int, name: str) -> LinkSettings:
     )
 
 
-def a_fleet(folder: Path) -> Fleet:
+def a_fleet(folder: Path, *, name: str = FLEET, device: str = DEVICE) -> Fleet:
     key = signing.generate()
     (folder / "service.pem").write_bytes(key.private_pem)
-    outbox = MemoryOutbox(fleet=FLEET, device=DEVICE)
-    return Fleet(folder=folder, key=key, outbox=outbox, trusted={key.kid: key.public_jwk})
+    outbox = MemoryOutbox(fleet=name, device=device)
+    trusted = {key.kid: key.public_jwk}
+    return Fleet(folder=folder, key=key, outbox=outbox, trusted=trusted, name=name, device_name=device)
 
 
 @asynccontextmanager

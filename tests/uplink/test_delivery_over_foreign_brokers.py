@@ -29,23 +29,27 @@ def test_a_backlog_arrives_complete_and_once_and_a_killed_broker_costs_only_time
 
     async def story() -> int:
         fleet.outbox.seal_many(2000)
-        async with make(fleet.folder) as broker:
-            async with fleet.receiver(broker.port), fleet.device(broker.port) as uplink:
-                await fleet.until_delivered(within_s=60)
-                on_the_wire = fleet.audit().duplicates_on_wire
+        async with (
+            make(fleet.folder) as broker,
+            fleet.receiver(broker.port),
+            fleet.device(broker.port) as uplink,
+        ):
+            await fleet.until_delivered(within_s=60)
+            on_the_wire = fleet.audit().duplicates_on_wire
 
-                # Killed with a backlog on its way; started again over the store that it left.
-                fleet.outbox.seal_many(2000)
-                await eventually(lambda: fleet.outbox.acknowledged > 2000, within_s=20)
-                await broker.kill()
-                fleet.outbox.seal_many(500)
-                await broker.start()
-                await fleet.until_delivered(within_s=60)
+            # Killed with a backlog on its way; started again over the store that it left.
+            fleet.outbox.seal_many(2000)
+            await eventually(lambda: fleet.outbox.acknowledged > 2000, within_s=20)
+            await broker.kill()
+            fleet.outbox.seal_many(500)
+            await broker.start()
+            await fleet.until_delivered(within_s=60)
 
-                # Documents of the policy by exact topic: a wildcard would get nothing from RabbitMQ.
-                async with open_link(link_settings(broker.port, "publisher"), protocol=Protocol.MQTT_3_1_1) as publisher:
-                    await publisher.publish(topics.policy("metadata/timestamp.json"), b"signed", retain=True)
-                assert await uplink.carrier().fetch("metadata/timestamp.json", 100) == b"signed"
+            # Documents of the policy by exact topic: a wildcard would get nothing from RabbitMQ.
+            office = link_settings(broker.port, "publisher")
+            async with open_link(office, protocol=Protocol.MQTT_3_1_1) as publisher:
+                await publisher.publish(topics.policy("metadata/timestamp.json"), b"signed", retain=True)
+            assert await uplink.carrier().fetch("metadata/timestamp.json", 100) == b"signed"
         return on_the_wire
 
     assert asyncio.run(story()) == 0
