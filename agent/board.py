@@ -22,7 +22,10 @@ class Board:
     link: Health = field(default_factory=lambda: Health(state="off"))
     storage: Health = field(default_factory=lambda: Health(state="ok"))
     policy: Health = field(default_factory=lambda: Health(state="none"))
+    # Of the connection to the broker; None when it is plain or there is no broker.
+    certificate: Health | None = None
     alarms: dict[str, str] = field(default_factory=dict)
     acknowledged: int = 0
+    backlog: int = 0
     taps: int = 0
     dropped_looks: int = 0

@@ -59,7 +59,10 @@ class Bundle(Section):
 
 
 class Mqtt(Section):
-    """The broker. Mutual TLS unless `plain` is set on purpose. `version` auto: 5, and 3.1.1 where 5 is refused."""
+    """The broker. Mutual TLS unless `plain` is set on purpose. `version` auto: 5, and 3.1.1 where 5 is refused.
+
+    Certificate files that are left out are those that `roamkey enrol` installed (agent/enrolment.py).
+    """
 
     host: str
     port: Annotated[int, Field(ge=1, le=65535)] = 8883
@@ -75,9 +78,8 @@ class Mqtt(Section):
 
     @model_validator(mode="after")
     def tls_is_whole(self) -> Mqtt:
-        missing = [name for name in ("cafile", "certfile", "keyfile") if getattr(self, name) is None]
-        if not self.plain and missing:
-            raise ValueError(f"TLS needs {', '.join(missing)}; set plain = true only for a broker on this machine")
+        if (self.certfile is None) != (self.keyfile is None):
+            raise ValueError("certfile and keyfile belong together; leave both out for what `roamkey enrol` installed")
         return self
 
 
@@ -102,9 +104,13 @@ class Sessions(Section):
 
 
 class Journal(Section):
-    """Acknowledged records are kept so long, so that a backend restored from a backup can ask again."""
+    """Acknowledged records are kept so long, so that a backend restored from a backup can ask again.
+
+    `max_bytes` bounds the database file; its last twentieth is kept for the ends of running sessions.
+    """
 
     retain_days: Annotated[int, Field(ge=0)] = 30
+    max_bytes: Annotated[int, Field(ge=1024 * 1024)] = 256 * 1024 * 1024
 
 
 class Reader(Section):

@@ -8,21 +8,31 @@ import socket
 import ssl
 import stat
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
+from agent.certificate_watch import inspect
+from agent.certificates import Standing
 from agent.clock import SystemClock
 from agent.config import Config
-from agent.core.instants import ClockQuality
+from agent.core.instants import ClockQuality, Instant
+from agent.enrolment import tls_of
 from agent.first_root import RootUnusable, read_root
 from agent.vault import VaultError, read_token_key
 from firmware_profiles import load as load_profile
 from firmware_profiles.profile import ProfileError
+from sync.link_errors import LinkError
+from sync.tls import explained, tls_context
 
 PACKAGES = ("agent", "drivers", "sync", "firmware_profiles")
 CONNECT_TIMEOUT_S = 5.0
+# How long a broker may take to say that it does not want our certificate; a happy one waits for our CONNECT.
+REFUSAL_WITHIN_S = 0.5
+BROKER_WARN_BEFORE = timedelta(days=14)
 ROOM_NEEDED_BYTES = 16 * 1024 * 1024
 
 
@@ -54,6 +64,7 @@ def examine(config: Config) -> Iterator[Finding]:
         if charger.profile != "api":
             yield from device(f"charger {charger.name}", charger.profile, charger.port)
     yield clock(config)
+    yield from certificate(config)
     yield broker(config)
 
 
@@ -123,35 +134,59 @@ def clock(config: Config) -> Finding:
     return Finding(what="clock", verdict=Verdict.GOOD, detail=f"{now.quality}, {now.utc:%Y-%m-%d %H:%M:%SZ}")
 
 
+def certificate(config: Config) -> Iterator[Finding]:
+    """Ours, as the broker will judge it."""
+    tls = tls_of(config)
+    if tls is None or tls.certfile is None:
+        return
+    now = SystemClock(trusted=config.time.trust == "system").now()
+    seen = inspect(tls.certfile, now.latest)
+    verdicts: dict[str, Verdict] = {Standing.GOOD: Verdict.GOOD, Standing.EXPIRING: Verdict.WORSE}
+    verdict, detail = verdicts.get(seen.state, Verdict.BAD), seen.detail
+    if seen.certificate is not None and seen.certificate.name != config.device.name:
+        verdict, detail = Verdict.BAD, f"{detail}; but this device is {config.device.name!r}"
+    yield Finding(what="certificate", verdict=verdict, detail=detail)
+
+
 def broker(config: Config) -> Finding:
     settings = config.mqtt
     if settings is None:
         return Finding(what="broker", verdict=Verdict.WORSE, detail="no [mqtt] section: records stay on this device")
     address = f"{settings.host}:{settings.port}"
-    if settings.plain:
-        return attempt(address, "not encrypted", lambda: connect(settings.host, settings.port, None))
+    tls = tls_of(config)
     try:
-        context = ssl.create_default_context(cafile=settings.cafile)
-        context.load_cert_chain(str(settings.certfile), str(settings.keyfile))
-    except (OSError, ssl.SSLError) as error:
-        detail = f"certificate files cannot be used: {error}"
-        return Finding(what="broker", verdict=Verdict.BAD, detail=detail)
-    return attempt(address, "TLS", lambda: connect(settings.host, settings.port, context))
-
-
-def attempt(address: str, how: str, reach: Callable[[], None]) -> Finding:
-    try:
-        reach()
+        context = None if tls is None else tls_context(tls)
+        ends = connect(settings.host, settings.port, context)
+    except LinkError as error:
+        return Finding(what="broker", verdict=Verdict.BAD, detail=str(error))
     except ssl.SSLError as error:
-        return Finding(what="broker", verdict=Verdict.BAD, detail=f"{address}: TLS fails: {error}")
+        why = explained(error, address, None if tls is None else tls.cafile)
+        return Finding(what="broker", verdict=Verdict.BAD, detail=str(why or f"{address}: TLS fails: {error}"))
     except OSError as error:
         detail = f"{address} does not answer ({error}): the service works offline until it does"
         return Finding(what="broker", verdict=Verdict.WORSE, detail=detail)
-    verdict = Verdict.GOOD if how == "TLS" else Verdict.WORSE
-    return Finding(what="broker", verdict=verdict, detail=f"{address} answers, {how}")
+    if ends is None:
+        return Finding(what="broker", verdict=Verdict.WORSE, detail=f"{address} answers, not encrypted")
+    return broker_certificate(address, ends, SystemClock(trusted=config.time.trust == "system").now())
 
 
-def connect(host: str, port: int, context: ssl.SSLContext | None) -> None:
+def broker_certificate(address: str, ends: datetime, now: Instant) -> Finding:
+    """The broker's own certificate is somebody else's duty, but its end is our silence."""
+    if ends - now.latest < BROKER_WARN_BEFORE:
+        detail = f"{address} answers, but its certificate ends on {ends:%Y-%m-%d %H:%M} UTC: tell who runs it"
+        return Finding(what="broker", verdict=Verdict.WORSE, detail=detail)
+    return Finding(what="broker", verdict=Verdict.GOOD, detail=f"{address} answers, TLS, until {ends:%Y-%m-%d}")
+
+
+def connect(host: str, port: int, context: ssl.SSLContext | None) -> datetime | None:
+    """When the broker's certificate ends; None on a plain connection."""
     with socket.create_connection((host, port), timeout=CONNECT_TIMEOUT_S) as plain:
-        if context is not None:
-            context.wrap_socket(plain, server_hostname=host).close()
+        if context is None:
+            return None
+        with context.wrap_socket(plain, server_hostname=host) as encrypted:
+            shown = encrypted.getpeercert() or {}
+            # In TLS 1.3 a refusal of our certificate comes after the handshake, instead of silence.
+            encrypted.settimeout(REFUSAL_WITHIN_S)
+            with suppress(TimeoutError):
+                encrypted.recv(1)
+            return datetime.fromtimestamp(ssl.cert_time_to_seconds(str(shown["notAfter"])), UTC)

@@ -38,6 +38,7 @@ def status_of(state: State, board: Board, statistics: dict[str, Any], now: Insta
         },
         "journal": statistics,
         "link": health_of(board.link),
+        "certificate": health_of(board.certificate) if board.certificate is not None else None,
         "storage": health_of(board.storage),
         "readers": {name: health_of(health) for name, health in sorted(board.readers.items())},
         "chargers": {

@@ -18,6 +18,7 @@ from agent.cli import output
 VERBS = (
     "run",
     "check",
+    "enrol",
     "status",
     "sessions",
     "explain",

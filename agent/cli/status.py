@@ -34,11 +34,15 @@ def rows(status: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
     else:
         yield "policy", policy["freshness"], f"revision {policy['revision']}, confirmed {policy['confirmed']}"
     yield "link", status["link"]["state"], status["link"]["detail"]
+    if status["certificate"] is not None:
+        yield "certificate", status["certificate"]["state"], status["certificate"]["detail"]
     yield (
         "journal",
         status["storage"]["state"],
         f"{journal['records']} records, {journal['backlog']} not yet acknowledged, "
-        f"{journal['quarantined']} quarantined, {journal['size_bytes'] // 1024} KiB",
+        f"{journal['quarantined']} quarantined, {journal['size_bytes'] // 1024} KiB"
+        + (f"; {status['storage']['detail']}" if status["storage"]["detail"] else "")
+        + (f"; {journal['earlier_journals']} earlier journals" if journal["earlier_journals"] else ""),
     )
     for name, health in status["readers"].items():
         yield f"reader {name}", health["state"], health["detail"]

@@ -36,6 +36,7 @@ IMPURE = {
 SHARED_LIBRARIES: dict[str, tuple[set[str], str]] = {
     "cryptography": (
         {
+            "agent/certificates.py",
             "agent/contracts/software_keys.py",
             "agent/core/contracts/certificates.py",
             "agent/core/contracts/key_transport.py",
