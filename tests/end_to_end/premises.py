@@ -239,10 +239,10 @@ class Bay:
 class Broker:
     """A real broker on loopback that the test holds."""
 
-    def __init__(self, beside: Beside, folder: Path, options: Sequence[str] = ()) -> None:
+    def __init__(self, beside: Beside, folder: Path, *, port: int | None = None) -> None:
         folder.mkdir()
         self._beside = beside
-        self._broker = LoopbackBroker(folder, free_port(), installed_engine(), options)
+        self._broker = LoopbackBroker(folder, port or free_port(), installed_engine(), ())
         self.port = self._broker.port
         self.folder = folder
 
