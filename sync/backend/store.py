@@ -42,8 +42,8 @@ CREATE TABLE records (
     id TEXT,
     body BLOB,
     quarantined TEXT,
-    PRIMARY KEY (stream, sequence)
-) STRICT, WITHOUT ROWID;
+    UNIQUE (stream, sequence)
+) STRICT;
 CREATE INDEX quarantined_records ON records (stream, sequence) WHERE quarantined IS NOT NULL;
 CREATE TABLE lost (
     stream INTEGER NOT NULL,
@@ -68,8 +68,33 @@ CREATE TABLE unplaced (
     seen INTEGER NOT NULL DEFAULT 1,
     PRIMARY KEY (device, hash)
 ) STRICT;
-PRAGMA user_version = 1;
+PRAGMA user_version = 2;
 """
+# Version 1 kept bodies in the key's own tree (WITHOUT ROWID), where each took a page of its own beside it.
+_FROM_VERSION_1 = """
+ALTER TABLE records RENAME TO records_1;
+DROP INDEX quarantined_records;
+CREATE TABLE records (
+    stream INTEGER NOT NULL REFERENCES streams (stream),
+    sequence INTEGER NOT NULL,
+    hash TEXT NOT NULL,
+    previous TEXT,
+    id TEXT,
+    body BLOB,
+    quarantined TEXT,
+    UNIQUE (stream, sequence)
+) STRICT;
+INSERT INTO records SELECT stream, sequence, hash, previous, id, body, quarantined FROM records_1;
+DROP TABLE records_1;
+CREATE INDEX quarantined_records ON records (stream, sequence) WHERE quarantined IS NOT NULL;
+PRAGMA user_version = 2;
+"""
+
+# From each older version to this one.
+_SCRIPTS = {0: _SCHEMA, 1: _FROM_VERSION_1}
+_VERSION = 2
+# 16 MB: at SQLite's default a drain would wait for the database's own fsync after every few thousand records.
+_WAL_PAGES = 4000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,12 +149,14 @@ class Store:
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = FULL")
             self._db.execute("PRAGMA busy_timeout = 5000")
+            self._db.execute(f"PRAGMA wal_autocheckpoint = {_WAL_PAGES}")
             version = self._db.execute("PRAGMA user_version").fetchone()[0]
-            if version == 0:
-                self._db.executescript(f"BEGIN IMMEDIATE;\n{_SCHEMA}\nCOMMIT;")
-            elif version != 1:
+            if version in _SCRIPTS:
+                self._db.executescript(f"BEGIN IMMEDIATE;\n{_SCRIPTS[version]}\nCOMMIT;")
+            elif version != _VERSION:
                 raise sqlite3.DatabaseError(
-                    f"{path} has schema version {version}; this program knows 1: use the program that wrote it"
+                    f"{path} has schema version {version}; this program knows {_VERSION}: "
+                    "use the program that wrote it"
                 )
         except sqlite3.Error:
             self._db.close()
@@ -330,8 +357,8 @@ class Store:
             (stream, through, _LOOK_AHEAD_RECORDS),
         ).fetchall()
         quarantined = self._db.execute(
-            "SELECT sequence, quarantined FROM records WHERE stream = ? AND quarantined IS NOT NULL "
-            "AND sequence <= ? ORDER BY sequence DESC LIMIT ?",
+            "SELECT sequence, quarantined FROM records INDEXED BY quarantined_records "
+            "WHERE stream = ? AND quarantined IS NOT NULL AND sequence <= ? ORDER BY sequence DESC LIMIT ?",
             (stream, through, MAX_QUARANTINED),
         ).fetchall()
         missing: list[tuple[int, int]] = []

@@ -235,3 +235,43 @@ def test_a_changed_byte_in_the_store_is_found_by_the_audit(store: Store) -> None
     deliver(store, journal, 1, 2, 3)
     store._db.execute("UPDATE records SET body = ? WHERE sequence = 2", (b"x",))
     assert not audit(store).chain_ok
+
+
+def test_a_store_of_the_first_format_is_taken_over_whole(tmp_path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(tmp_path / "old.sqlite", isolation_level=None)) as db:
+        db.executescript(FIRST_FORMAT)
+        db.execute("INSERT INTO streams VALUES (1, 'gw-1', 'j', '', 2, ?, 0)", ("b" * 64,))
+        rows = [(1, 1, "a" * 64, "0" * 64, "id-1", b"{}", None), (1, 2, "b" * 64, None, None, b"junk", "not JSON")]
+        db.executemany("INSERT INTO records VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+
+    with contextlib.closing(Store(tmp_path / "old.sqlite")) as store:
+        (state,) = store.states()
+
+        assert (state.through, state.hash, state.quarantined) == (2, "b" * 64, {2: "not JSON"})
+        assert list(store.bodies("gw-1", "j")) == [b"{}"]
+
+
+FIRST_FORMAT = """
+CREATE TABLE streams (
+    stream INTEGER PRIMARY KEY, device TEXT NOT NULL, journal TEXT NOT NULL, nonce TEXT NOT NULL DEFAULT '',
+    through INTEGER NOT NULL DEFAULT 0, through_hash TEXT NOT NULL, duplicates INTEGER NOT NULL DEFAULT 0,
+    UNIQUE (device, journal)
+) STRICT;
+CREATE TABLE records (
+    stream INTEGER NOT NULL REFERENCES streams (stream), sequence INTEGER NOT NULL, hash TEXT NOT NULL,
+    previous TEXT, id TEXT, body BLOB, quarantined TEXT, PRIMARY KEY (stream, sequence)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX quarantined_records ON records (stream, sequence) WHERE quarantined IS NOT NULL;
+CREATE TABLE lost (
+    stream INTEGER NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL, PRIMARY KEY (stream, first)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE forks (
+    stream INTEGER NOT NULL, sequence INTEGER NOT NULL, hash TEXT NOT NULL, reason TEXT NOT NULL,
+    body BLOB NOT NULL, seen INTEGER NOT NULL DEFAULT 1, PRIMARY KEY (stream, sequence, hash)
+) STRICT;
+CREATE TABLE unplaced (
+    device TEXT NOT NULL, hash TEXT NOT NULL, reason TEXT NOT NULL, body BLOB NOT NULL,
+    seen INTEGER NOT NULL DEFAULT 1, PRIMARY KEY (device, hash)
+) STRICT;
+PRAGMA user_version = 1;
+"""
