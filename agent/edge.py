@@ -18,6 +18,8 @@ from sync import ports
 
 log = logging.getLogger("roamkey")
 
+RENEWAL_REFUSED = "renewed-certificate-refused"
+
 
 def from_reader(event: readers.ReaderEvent, identity: Identity, board: Board, now: Instant) -> Observation:
     match event:
@@ -90,6 +92,13 @@ def from_uplink(event: ports.UplinkEvent, board: Board, now: Instant) -> Observa
         case ports.Connected():
             detail = f"MQTT {event.protocol}, {'TLS' if event.encrypted else 'NOT ENCRYPTED'}"
             board.link = Health(state="online", detail=detail, since=now.utc)
+            if event.former_certificate:
+                board.alarms[RENEWAL_REFUSED] = (
+                    "the broker takes the certificate of before the renewal, but not the new one: "
+                    "check its authorities and revocation list, or install another certificate"
+                )
+            else:
+                board.alarms.pop(RENEWAL_REFUSED, None)
             log.info("connected to the broker: %s", detail)
             return None
         case ports.Disconnected():
@@ -103,11 +112,21 @@ def from_uplink(event: ports.UplinkEvent, board: Board, now: Instant) -> Observa
         case ports.Alarm():
             board.alarms[event.code] = event.text
             return None
+        case ports.AlarmOver():
+            board.alarms.pop(event.code, None)
+            return None
         case ports.Quarantined():
             log.error("record %d is quarantined: %s", event.sequence, event.reason)
             fact = RecordsQuarantined(journal=event.journal, sequences=(event.sequence,), reasons=(event.reason,))
             return observations.Noted(fact=fact)
         case ports.PolicyHint():
+            return None
+        case ports.Diverged():
+            board.alarms["diverged"] = (
+                f"the backend holds journal {event.journal} up to {event.backend_through}, with other records after "
+                f"{event.agreed} than this device: its storage lost records, or an older image was restored; check it"
+            )
+            log.error("%s", board.alarms["diverged"])
             return None
         case _:
             assert_never(event)

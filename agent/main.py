@@ -45,7 +45,7 @@ def serve(config: Config, compose: Callable[[Config], Runtime] = Runtime) -> int
     except ExceptionGroup as group:
         for death in group.exceptions:
             log.error("a part of the service died: %s", death, exc_info=death)
-        return SOFTWARE
+        return IO_ERROR if group.subgroup(JournalError) is not None else SOFTWARE
     return OK
 
 

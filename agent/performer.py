@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import methodcaller
 from typing import assert_never
 
 from agent.core.effects import (
@@ -27,6 +28,7 @@ from agent.core.effects import (
 from agent.core.facts import Fact
 from agent.core.instants import Instant
 from agent.journal import StorageFull
+from agent.samples import Samples
 from agent.store import Store
 from drivers.chargers.charger import Charger, ChargerUnavailable
 from drivers.readers.reader import Feedback as ReaderFeedback
@@ -36,7 +38,6 @@ from sync.ports import Sealed
 log = logging.getLogger("roamkey")
 
 SIGNAL_TIMEOUT_S = 1.0
-WAITING_LIMIT = 600  # meter samples held back while nothing can be stored; beyond it the oldest are thinned out
 
 FEEDBACK = {
     Feedback.GRANTED: ReaderFeedback.GRANTED,
@@ -64,7 +65,7 @@ class Performer:
     on_reply: Callable[[Reply], None] = lambda reply: None
     wake_at: Callable[[int], None] = lambda monotonic_ms: None
     after: Callable[[Effect], None] = lambda effect: None
-    _waiting: list[tuple[Fact, Instant]] = field(default_factory=list)
+    samples: Samples = field(default_factory=Samples)
     _commands: dict[str, asyncio.Queue[Command]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -88,37 +89,31 @@ class Performer:
         if any(record.urgent for record in records):
             await self._store(entries)
         else:
-            self._hold_back(entries)
+            self.samples.hold(entries)
         for effect in effects:
             await self._perform(effect, now)
             self.after(effect)
 
-    async def flush(self) -> None:
-        """Store the meter samples that waited for company."""
-        if self._waiting:
+    async def flush(self, now: Instant | None = None) -> None:
+        """Store the meter samples that waited for company; without a moment, whether they are due or not."""
+        if self.samples and (now is None or self.samples.is_due(now)):
             await self._store([])
 
     @property
     def holds_back(self) -> int:
-        return len(self._waiting)
+        return len(self.samples)
 
     async def _store(self, entries: list[tuple[Fact, Instant]]) -> None:
+        beside = self.samples.entries(entries[-1][1] if entries else None)
         try:
-            sealed = await self.store.append([*self._waiting, *entries])
+            sealed = await self.store.append([*beside, *entries])
         except StorageFull:
-            if not self._waiting or not entries:
+            if not beside or not entries:
                 raise
             sealed = await self.store.append(entries)  # the samples can wait, an end or a refusal cannot
         else:
-            self._waiting.clear()
+            self.samples.stored()
         self.on_records(sealed)
-
-    def _hold_back(self, entries: Sequence[tuple[Fact, Instant]]) -> None:
-        self._waiting += entries
-        over = len(self._waiting) - WAITING_LIMIT
-        if over > 0:
-            log.error("storage is full: %d meter samples thinned out; ends of sessions are kept", over)
-            del self._waiting[:over]
 
     async def _perform(self, effect: Effect, now: Instant) -> None:
         match effect:
@@ -151,8 +146,7 @@ class Performer:
         """To stop is safe also when it could not be recorded: the end will be, with the charger's own word."""
         for effect in effects:
             if isinstance(effect, StopCharging):
-                session = effect.session
-                self._ask(effect.charger, lambda each, session=session: each.stop(session))
+                self._ask(effect.charger, methodcaller("stop", effect.session))
 
     def show(self, signal: Signal) -> None:
         """Best effort and bounded: a reader that hangs holds up nobody else."""

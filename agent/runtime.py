@@ -12,27 +12,32 @@ import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, suppress
 from dataclasses import asdict
+from datetime import timedelta
 from functools import partial
 from importlib.metadata import version
 from typing import Any
 
 from agent import views
 from agent.cache.cache import PolicyCache
+from agent.care import JournalCare
+from agent.certificate_watch import CertificateWatch
 from agent.clock import Clock, SystemClock
 from agent.config import Config
 from agent.core import observations
 from agent.core.agent import Agent
 from agent.core.effects import Effect
-from agent.core.instants import Instant
+from agent.core.instants import ClockQuality, Instant
 from agent.core.memory import Setup, Timing
 from agent.core.observations import Presented
 from agent.core.requests import Place
 from agent.core.sessions import Session, fold
 from agent.edge import from_charger, from_reader, from_uplink
+from agent.enrolment import Enrolment, tls_of
 from agent.evidence.collection import documents_of, span_of, told
 from agent.first_root import RootUnusable, read_root
+from agent.floor import FloorFile
 from agent.identity import Identity
-from agent.journal import Journal
+from agent.journal import Journal, StorageFull
 from agent.listeners import Lines, Listeners
 from agent.notify import Notifier
 from agent.performer import Performer
@@ -40,6 +45,7 @@ from agent.service import Service
 from agent.store import Store
 from agent.updates import PolicyUpdates
 from agent.vault import Vault
+from agent.wire import open_envelope
 from drivers.chargers import open_charger
 from drivers.chargers.api import ApiCharger, Asked
 from drivers.chargers.charger import Charger, ChargerEvent
@@ -48,8 +54,8 @@ from drivers.readers.reader import Reader, ReaderEvent, card_from_text
 from firmware_profiles import load as load_profile
 from sync.backoff import Backoff
 from sync.carriers import Carrier, FolderCarrier
-from sync.link import LinkSettings, Protocol, Tls
-from sync.ports import Connected, PolicyHint, Sealed, UplinkEvent
+from sync.link import LinkSettings, Protocol
+from sync.ports import Connected, Diverged, PolicyHint, Sealed, UplinkEvent
 from sync.uplink import Uplink, UplinkSettings
 
 log = logging.getLogger("roamkey")
@@ -71,7 +77,18 @@ class Runtime:
     ) -> None:
         self.config = config
         self.clock: Clock = clock or SystemClock(trusted=config.time.trust == "system")
+        floor = FloorFile(config.state_folder / "clock.floor")
+        proven = floor.read()
+        if proven is not None:
+            self.clock.raise_floor(proven)
         self.store = Store()
+        self.care = JournalCare(
+            store=self.store,
+            clock=self.clock,
+            floor=floor,
+            retain=timedelta(days=config.journal.retain_days),
+            is_busy=lambda: not self.service.inbox.empty(),
+        )
         self.listeners = Listeners()
         self.vault = Vault.open(config.state_folder / "vault", token_key=config.token_key_file)
         self.cache = self._opened_cache()
@@ -97,7 +114,11 @@ class Runtime:
             clock=self.clock,
             notifier=Notifier(),
         )
+        self.tls = tls_of(config)
+        self.certificate = None if self.tls is None else CertificateWatch(self.tls, self.service.board, self.clock)
         self.uplink = self._uplink()
+        if self.uplink is not None:
+            self.service.on_storage = self.uplink.refresh_status
         self.updates = PolicyUpdates(
             cache=self.cache,
             carriers=self._carriers(),
@@ -128,6 +149,7 @@ class Runtime:
                 for part in parts:
                     part.cancel()
         finally:
+            self.care.note_time(at_least=timedelta(0))
             await self.store.close()
             self.cache.close()
 
@@ -147,7 +169,10 @@ class Runtime:
             parts[f"commands to {name}"] = self.service.performer.command_charger(name)
         if self.uplink is not None:
             parts["uplink"] = self.uplink.run()
+        if self.certificate is not None:
+            parts["certificate watch"] = self.certificate.run()
         parts["policy updates"] = self.updates.run()
+        parts["journal care"] = self.care.run()
         return parts
 
     async def _open(self) -> None:
@@ -159,12 +184,18 @@ class Runtime:
         if active is not None:
             self.clock.raise_floor(active.policy.confirmed)
         await self.store.open(
-            partial(Journal.open, self.config.state_folder / "journal", source=source, now=self.clock.now())
+            lambda: Journal.open(
+                self.config.state_folder / "journal",
+                source=source,
+                now=self.clock.now(),
+                max_bytes=self.config.journal.max_bytes,
+            )
         )
         if active is not None:
             await self.service.handle(
                 observations.PolicyActivated(policy=active.policy, tokens=active.token_count, announce=False)
             )
+        self.service.owes_time = await self.store.ask(partial(sealed_in_doubt, boot=self.clock.now().boot))
         sessions = await self.store.ask(open_sessions)
         await self.service.handle(observations.Woken(version=VERSION, sessions=sessions))
 
@@ -234,14 +265,33 @@ class Runtime:
     def _on_uplink(self, event: UplinkEvent) -> None:
         if isinstance(event, PolicyHint | Connected):
             self.updates.hint()
+        if isinstance(event, Connected):
+            self._on_connected(event)
+        if isinstance(event, Diverged):
+            self._spawn(self._part_ways(event))
         seen = from_uplink(event, self.service.board, self.clock.now())
         if seen is not None:
             self.service.tell(seen)
+
+    def _on_connected(self, event: Connected) -> None:
+        """A renewed certificate has shown that it works, or has not: look at what is in force now."""
+        if not event.former_certificate:
+            Enrolment.of(self.config).new_one_works()
+        if self.certificate is not None:
+            self._spawn(self.certificate.look())
 
     def _on_new_bundle(self) -> None:
         """The bundle says who may acknowledge records: what waited for that need not wait longer."""
         if self.uplink is not None:
             self.uplink.keys_changed()
+
+    async def _part_ways(self, event: Diverged) -> None:
+        """Go on under a new journal id. Without room it is tried again when the backend says it again."""
+        with suppress(StorageFull):
+            now = self.clock.now()
+            if await self.store.ask(lambda each: each.diverge(journal=event.journal, agreed=event.agreed, now=now)):
+                log.error("a new journal was begun: this device and the backend had parted after %d", event.agreed)
+                self.store.wake_uplink()
 
     def _on_records(self, records: Sequence[Sealed]) -> None:
         for record in records:
@@ -308,9 +358,7 @@ class Runtime:
                     host=settings.host,
                     port=settings.port,
                     client_id=self.config.device.name,
-                    tls=None
-                    if settings.plain
-                    else Tls(cafile=settings.cafile, certfile=settings.certfile, keyfile=settings.keyfile),
+                    tls=self.tls,
                     protocol=None if settings.version == "auto" else Protocol(settings.version),
                     keepalive_s=settings.keepalive_s,
                 ),
@@ -342,6 +390,8 @@ class Runtime:
             "readers": {name: health.state for name, health in board.readers.items()},
             "chargers": {name: health.state for name, health in board.chargers.items()},
             "storage": board.storage.state,
+            "storage_detail": board.storage.detail,
+            "backlog": board.backlog,
             "open_sessions": len(self.service.agent.state.open_sessions),
         }
 
@@ -360,7 +410,14 @@ def setup_of(config: Config) -> Setup:
         version=VERSION,
         readers={each.name: each.charger for each in config.reader},
         chargers={
-            each.name: Place(evse=each.evse, network=each.network, country=each.country, site=each.site)
+            each.name: Place(
+                evse=each.evse,
+                network=each.network,
+                country=each.country,
+                site=each.site,
+                connector=each.connector,
+                power_w=each.power_w,
+            )
             for each in config.charger
         },
         vehicle=config.device.vehicle,
@@ -376,6 +433,13 @@ def setup_of(config: Config) -> Setup:
 def backlog(journal: Journal) -> int:
     head = journal.head()
     return head.last - head.acknowledged
+
+
+def sealed_in_doubt(journal: Journal, *, boot: str) -> bool:
+    """The newest record is of this boot, and was sealed while nobody knew what time it is."""
+    newest = journal.read(journal.head().last - 1, records=1, size_bytes=1)
+    envelope = open_envelope(newest[0].body)
+    return envelope.boot == boot and envelope.quality is ClockQuality.UNKNOWN
 
 
 def open_sessions(journal: Journal) -> tuple[Session, ...]:

@@ -10,8 +10,9 @@ import asyncio
 import heapq
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import timedelta
 
 from agent.board import Board, Health
 from agent.clock import Clock, StepDetector
@@ -19,9 +20,12 @@ from agent.core import observations as seen_
 from agent.core import texts
 from agent.core.agent import Agent
 from agent.core.effects import Effect, Feedback, Reply, Signal
-from agent.core.instants import Instant
+from agent.core.facts import ClockSynchronised
+from agent.core.instants import EPOCH, ClockQuality, Instant
 from agent.core.observations import Observation
-from agent.journal import StorageFull
+from agent.core.sessions import facts_of
+from agent.journal import Journal, StorageFull
+from agent.journal.space import Level, Space, level_of
 from agent.notify import Notifier
 from agent.performer import Performer
 
@@ -52,6 +56,13 @@ class Service:
         self._deferred: deque[tuple[Observation, Instant]] = deque()
         self._waiters: dict[str, asyncio.Future[Reply]] = {}
         self._stopping = asyncio.Event()
+        # Records of this boot were sealed while nobody knew what time it is; their correction is still owed.
+        self.owes_time = False
+        self.on_storage: Callable[[], None] = lambda: None
+        self._quality = ClockQuality.UNKNOWN
+        self._level = Level.OK
+        self._mended = performer.store.mended
+        performer.store.on_mending = notifier.alive
         performer.wake_at = self.wake_at
         performer.on_reply = self.answer
 
@@ -93,11 +104,22 @@ class Service:
 
     async def handle(self, seen: Observation) -> None:
         now = self.clock.now()
+        await self._look_at_clock(now)
+        await self._handle(seen, now)
+
+    async def _look_at_clock(self, now: Instant) -> None:
+        """Steps of the wall clock, and the first time in a boot that it is right, are facts of their own."""
         step_ms = self._steps.step_ms(now)
         if step_ms:
             log.warning("the wall clock was stepped by %d ms; it is now %s", step_ms, now.quality)
             await self._handle(seen_.ClockStepped(step_ms=step_ms, quality=now.quality), now)
-        await self._handle(seen, now)
+        if now.quality is ClockQuality.UNKNOWN:
+            self.owes_time = True
+        elif now.quality is ClockQuality.SYNCHRONISED and self.owes_time:
+            offset_ms = (now.utc - EPOCH) // timedelta(milliseconds=1) - now.monotonic_ms
+            fact = ClockSynchronised(boot=now.boot, offset_ms=offset_ms, was=self._quality)
+            self.owes_time = not await self._handle(seen_.Noted(fact=fact), now)
+        self._quality = now.quality
 
     def wake_at(self, monotonic_ms: int) -> None:
         heapq.heappush(self._timers, monotonic_ms)
@@ -107,10 +129,11 @@ class Service:
         if future is not None and not future.done():
             future.set_result(reply)
 
-    async def _handle(self, seen: Observation, now: Instant) -> None:
+    async def _handle(self, seen: Observation, now: Instant) -> bool:
+        """False when there was no room to record it."""
         if self._must_wait(seen):
             self._defer(seen, now)
-            return
+            return False
         before = self.agent.state
         effects = self.agent.handle(seen, now)
         try:
@@ -120,8 +143,9 @@ class Service:
             self.agent.state = replace(before, presences=self.agent.state.presences)
             self._storage_is_full(seen, error, now)
             self.performer.stop_chargers(effects)
-        else:
-            self._count(effects)
+            return False
+        self._count(effects)
+        return True
 
     async def _next(self) -> Observation | None:
         """The next observation, a due timer, or None when it is time to look around."""
@@ -141,23 +165,47 @@ class Service:
         """Once a second: the watchdog, samples that waited for company, and what could not be stored before."""
         self._looked_ms = self.clock.now().monotonic_ms
         self._notifier.alive()
+        now = self.clock.now()
+        await self._look_at_clock(now)
         try:
-            await self.performer.flush()
-            await self._look_at_storage()
+            await self.performer.flush(now)
+            await self._look_at_storage(now)
         except StorageFull as error:
             log.debug("still no room: %s", error)
 
-    async def _look_at_storage(self) -> None:
-        """Refuse new sessions while only the reserve is left; try again what could not be stored."""
-        now = self.clock.now()
-        tight = await self.performer.store.ask(lambda journal: journal.tight)
-        if tight != (self.board.storage.state != "ok"):
-            self.board.storage = Health(state="tight" if tight else "ok", since=now.utc)
-            log.log(logging.ERROR if tight else logging.INFO, "storage is %s", self.board.storage.state)
-            await self._handle(seen_.StorageChanged(full=tight), now)
+    async def _look_at_storage(self, now: Instant) -> None:
+        """Warn early, thin out, then refuse new sessions; try again what could not be stored."""
+        space, self.board.backlog = await self.performer.store.ask(room_and_backlog)
+        self._show_room(space, now)
+        refuses = self._level is Level.TIGHT
+        if refuses != self.agent.state.storage_full:
+            await self._handle(seen_.StorageChanged(full=refuses), now)
+        if self.performer.store.mended != self._mended:
+            await self._after_mending(now)
         waiting, self._deferred = self._deferred, deque()
         for seen, then in waiting:
             await self._handle(seen, then)
+
+    def _show_room(self, space: Space, now: Instant) -> None:
+        """On the board; a change of level in the log and the status topic, once."""
+        self._level = level_of(space, self._level)
+        self.performer.samples.scarce = None if self._level in (Level.OK, Level.FILLING) else f"storage {self._level}"
+        is_full = self.board.storage.state == "full" and self._level is Level.TIGHT
+        state = "full" if is_full else self._level.value
+        if state == self.board.storage.state:
+            self.board.storage.detail = self.board.storage.detail if is_full else space.in_words
+            return
+        self.board.storage = Health(state=state, detail=space.in_words, since=now.utc)
+        log.log(SAID_AS[self._level], "storage is %s: %s%s", state, space.in_words, CONSEQUENCE[self._level])
+        self.on_storage()
+
+    async def _after_mending(self, now: Instant) -> None:
+        """Sessions that run but could not be read from the damaged journal are told to the new one."""
+        known = await self.performer.store.ask(lambda journal: journal.open_session_names())
+        missing = [session for session in self.agent.state.open_sessions if session.id not in known]
+        entries = [(fact, now) for session in missing for fact in facts_of(session)]
+        self.performer.on_records(await self.performer.store.append(entries))
+        self._mended = self.performer.store.mended
 
     def _must_wait(self, seen: Observation) -> bool:
         """Behind an event that could not be stored, the later ones keep their order."""
@@ -165,7 +213,9 @@ class Service:
 
     def _defer(self, seen: Observation, now: Instant) -> None:
         if isinstance(seen, seen_.Metered) and len(self._deferred) >= DEFERRED_LIMIT:
-            return  # the meter is cumulative: the next sample or the end says the same and more
+            # The meter is cumulative: the next sample or the end says the same and more.
+            self.performer.samples.give_up(seen.session or "", "storage full")
+            return
         self._deferred.append((seen, now))
 
     def _storage_is_full(self, seen: Observation, error: StorageFull, now: Instant) -> None:
@@ -173,6 +223,8 @@ class Service:
         if self.board.storage.state != "full":
             log.error("storage is full, new sessions are refused: %s", error)
             self.board.storage = Health(state="full", detail=str(error), since=now.utc)
+            self._level = Level.TIGHT
+            self.on_storage()
             self.agent.handle(seen_.StorageChanged(full=True), now)
         if isinstance(seen, NEVER_LOST):
             self._defer(seen, now)
@@ -201,6 +253,24 @@ class Service:
             await self.performer.flush()
         except StorageFull as error:
             log.error("%d meter samples could not be stored at the stop: %s", self.performer.holds_back, error)
+
+
+SAID_AS = {
+    Level.OK: logging.INFO,
+    Level.FILLING: logging.WARNING,
+    Level.SCARCE: logging.WARNING,
+    Level.TIGHT: logging.ERROR,
+}
+CONSEQUENCE = {
+    Level.OK: "",
+    Level.FILLING: "; look why: is the backend unreachable, does another program fill the disk?",
+    Level.SCARCE: "; meter samples are thinned out",
+    Level.TIGHT: "; new sessions are refused, running ones end as ever",
+}
+
+
+def room_and_backlog(journal: Journal) -> tuple[Space, int]:
+    return journal.space(), journal.backlog()
 
 
 NEVER_LOST = (

@@ -2,9 +2,11 @@
 
 The procedure:
  1. subscribe to down/ack and wait for SUBACK
- 2. say hello with a fresh nonce; the signed answer tells what the backend holds
- 3. publish batches within the window, from there on; exactly the ranges asked for when it asks
+ 2. say hello with a fresh nonce; the signed answers tell what the backend holds of each journal
+ 3. publish batches within the window, from there on; exactly the ranges asked for when it asks. The journal that is
+    written now goes first, then earlier ones that still lack something: each has a lane of its own (sync.lane)
  4. on each signed, cumulative acknowledgement that fits our own chain, advance the outbox
+A journal that differs from the backend's is not sent; where the two parted is searched by telling hashes in a hello.
 PUBACK is not delivery. Nothing is ever deleted here: the outbox is a cursor, and a rogue broker can only delay.
 
 Connecting and reconnecting is in `sync.uplink`; the MQTT library is in `sync.link`.
@@ -16,15 +18,14 @@ import asyncio
 import contextlib
 import hashlib
 import time
-from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from enum import Enum, auto
 from typing import assert_never
 
 from sync import messages, signing
 from sync.alarms import Alarms
 from sync.batch import Batch, TooLarge, content_type, fits_a_line, make_batch
+from sync.lane import Lane, Phase, Search
 from sync.link import (
     NO_MATCHING_SUBSCRIBERS,
     QUOTA_EXCEEDED,
@@ -34,8 +35,18 @@ from sync.link import (
     Message,
     Protocol,
 )
-from sync.messages import Acknowledgement, BadMessage, Hello, Withheld, parse_acknowledgement
-from sync.ports import Acknowledged, Head, Outbox, PolicyHint, Quarantined, Sealed, UplinkEvent
+from sync.messages import Acknowledgement, BadMessage, Hello, Withheld, greeting, parse_acknowledgement
+from sync.ports import (
+    Acknowledged,
+    Diverged,
+    Head,
+    Outbox,
+    OutboxBusy,
+    PolicyHint,
+    Quarantined,
+    Sealed,
+    UplinkEvent,
+)
 from sync.retained import RetainedCarrier
 from sync.settings import UplinkSettings
 from sync.window import Flight, Stride, Window
@@ -49,16 +60,9 @@ class Standing:
     # By journal and sequence: records that cannot travel, and those already told as quarantined.
     withheld: dict[tuple[str, int], Withheld] = field(default_factory=dict)
     quarantined: set[tuple[str, int]] = field(default_factory=set)
-    # Where the backend stood when it was last heard.
-    reached: tuple[str, int] = ("", 0)
+    # Where the backend stood in each journal when it was last heard.
+    reached: dict[str, int] = field(default_factory=dict)
     policy_timestamp: str = ""
-
-
-class Phase(Enum):
-    """GREETING: it is not agreed where to resume, nothing is sent. DRAINING: batches flow."""
-
-    GREETING = auto()
-    DRAINING = auto()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +85,15 @@ class _Ended:
 
 
 _Item = Message | _Puback | _Changed | _Ended
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Ready:
+    """A batch that waits for room in the window."""
+
+    batch: Batch
+    is_resend: bool
+    lane: Lane
 
 
 class Conversation:
@@ -114,13 +127,9 @@ class Conversation:
         self._timestamp_topic = settings.fleet_topics.policy_timestamp
         self._link = link
         self._nonce = nonce
-        self._phase = Phase.GREETING
-        self._journal = ""
-        # What the backend holds by its last word, and what we have published on this connection.
-        self._through = 0
-        self._sent = 0
-        self._resend: deque[tuple[int, int]] = deque()
-        self._ready: tuple[Batch, bool] | None = None
+        # In the order in which they may send: the journal that is written now first.
+        self._lanes: dict[str, Lane] = {}
+        self._ready: _Ready | None = None
         self._most_batches = min(settings.window_batches, link.receive_maximum)
         self._window = Window(batches=self._most_batches, size_bytes=settings.window_bytes)
         self._packet_bytes = min(settings.packet_bytes, link.maximum_packet_size or settings.packet_bytes)
@@ -139,7 +148,7 @@ class Conversation:
         self._inbox.put_nowait(_Changed())
 
     def keys_changed(self) -> None:
-        if self._phase is Phase.GREETING:
+        if self._greets:
             self._hello_due = 0.0
             self._inbox.put_nowait(_Changed())
 
@@ -182,13 +191,14 @@ class Conversation:
     async def _act(self) -> None:
         """Everything that can be done now without waiting for an answer."""
         if self._is_idle_for_long():
-            self._greet_again()
-        if self._phase is Phase.GREETING and time.monotonic() >= self._hello_due:
+            for lane in self._lanes.values():
+                self._greet_again(lane)
+        if self._greets and time.monotonic() >= self._hello_due:
             await self._say_hello()
         if self._status_is_due:
             self._status_is_due = False
             await self._publish_status(online=True)
-        if self._phase is Phase.DRAINING:
+        if self._drains:
             self._judge_silence()
         while self._may_send() and await self._send_next():
             if not self._inbox.empty():
@@ -206,10 +216,8 @@ class Conversation:
         return items
 
     def _next_due(self) -> float:
-        if self._phase is Phase.GREETING:
-            return self._hello_due
-        dues = [self._progress_at + self._settings.idle_hello_s]
-        if self._waits_for_answers:
+        dues = [self._hello_due if self._greets else self._progress_at + self._settings.idle_hello_s]
+        if self._drains and self._waits_for_answers:
             dues.append(self._progress_at + self._settings.ack_timeout_s)
         if self._pause_until > time.monotonic():
             dues.append(self._pause_until)
@@ -232,11 +240,32 @@ class Conversation:
             case _:
                 assert_never(item)
 
+    @property
+    def _greets(self) -> bool:
+        """Some journal waits to hear where to resume."""
+        return not self._lanes or any(lane.phase is Phase.GREETING for lane in self._lanes.values())
+
+    @property
+    def _drains(self) -> bool:
+        return any(lane.phase is Phase.DRAINING for lane in self._lanes.values())
+
     async def _say_hello(self) -> None:
-        head = await self._outbox.head()
-        if head.journal != self._journal:
-            self._journal, self._through = head.journal, 0
-        hello = Hello(
+        heads = await self._outbox.heads()
+        self._follow(heads)
+        hellos = [await self._hello_of(self._lanes[head.journal], head) for head in heads]
+        self._greeted.update(self._lanes)
+        # The next hello is due after the back-off, whatever becomes of this one.
+        self._greeted_at = time.monotonic()
+        self._hello_due = self._greeted_at + self._hello_backoff.ceiling_s
+        self._hello_backoff = self._hello_backoff.after(connected_s=0.0)
+        self._on_puback(await self._link.publish(self._topics.hello, greeting(hellos)))
+
+    async def _hello_of(self, lane: Lane, head: Head) -> Hello:
+        if lane.search is not None:
+            wanted = lane.search.next_marks(head.first)
+            hashes = {sequence: await self._outbox.hash_at(sequence, journal=head.journal) for sequence in wanted}
+            lane.search.marks = {sequence: hash for sequence, hash in hashes.items() if hash is not None}
+        return Hello(
             nonce=self._nonce,
             journal=head.journal,
             first=head.first,
@@ -247,13 +276,17 @@ class Conversation:
                 for (journal, sequence), record in self._standing.withheld.items()
                 if journal == head.journal
             },
+            lost=head.lost,
+            marks=lane.search.marks if lane.search is not None else {},
         )
-        self._greeted.add(head.journal)
-        # The next hello is due after the back-off, whatever becomes of this one.
-        self._greeted_at = time.monotonic()
-        self._hello_due = self._greeted_at + self._hello_backoff.ceiling_s
-        self._hello_backoff = self._hello_backoff.after(connected_s=0.0)
-        self._on_puback(await self._link.publish(self._topics.hello, hello.to_bytes()))
+
+    def _follow(self, heads: Sequence[Head]) -> bool:
+        """A lane for each journal. Whether one is new: storage was lost or replaced, or an old journal salvaged."""
+        before = self._lanes
+        self._lanes = {head.journal: before.get(head.journal) or Lane(journal=head.journal) for head in heads}
+        for journal in before.keys() - self._lanes.keys():
+            self._forget_under_way(before[journal])
+        return not self._lanes.keys() <= before.keys()
 
     async def _publish_status(self, *, online: bool) -> None:
         payload = messages.status(online=online, nonce=self._nonce, details=self._describe())
@@ -265,30 +298,53 @@ class Conversation:
         ack = await self._believable(token)
         if ack is None:
             return
-        head = await self._outbox.head()
-        if not await self._fits_our_chain(ack, head):
-            self._stop_and_greet_later()
+        heads = await self._outbox.heads()
+        head = next((head for head in heads if head.journal == ack.journal), None)
+        lane = self._lanes.get(ack.journal)
+        if head is None or lane is None:
+            return
+        if not await self._fits_our_chain(ack, head, is_present=head is heads[0]):
+            self._block(lane)
+            self._search_on(lane, ack, head, is_present=head is heads[0])
             return
         await self._advance_outbox(ack, head)
         if ack.fork is not None:
             self._alarms.tell(
                 "fork",
                 f"the backend holds other records around {ack.fork} of journal {ack.journal}: "
-                "verify the journal; nothing more is sent until it is resolved",
+                "verify the journal; nothing more of it is sent until it is resolved",
             )
-            self._stop_and_greet_later()
+            self._block(lane)
             return
-        if self._phase is Phase.GREETING and ack.answers_hello:
-            self._resume_after(max(ack.through, head.first - 1))
-        elif self._phase is Phase.GREETING or ack.through < self._through:
+        lane.search = None
+        if lane.phase is Phase.GREETING and ack.answers_hello:
+            self._resume_after(lane, max(ack.through, head.first - 1))
+        elif lane.phase is Phase.GREETING or ack.through < lane.through:
             # The backend is back, or it knows less than it did (restored from an older copy, or answers crossed).
-            self._greet_again()
-        self._move_to(ack.through)
-        self._resend.extend(
-            (max(first, head.first), min(last, self._sent))
+            self._greet_again(lane)
+        self._move_to(lane, ack.through)
+        lane.resend.extend(
+            (max(first, head.first), min(last, lane.sent))
             for first, last in ack.resend
-            if last >= head.first and first <= self._sent
+            if last >= head.first and first <= lane.sent
         )
+
+    def _search_on(self, lane: Lane, ack: Acknowledgement, head: Head, *, is_present: bool) -> None:
+        """One round of finding the last record in common; at its end the journal's owner is told."""
+        if not is_present or not ack.answers_hello:
+            return
+        if lane.search is None:
+            # Where the backend ends beyond our head nothing is known to differ: it may only have more.
+            lane.search = Search(apart=ack.through if ack.through <= head.last else None, before=head.last + 1)
+        elif ack.agreed is not None:
+            lane.search.learn(ack.agreed)
+        search = lane.search
+        if not search.is_done and search.next_marks(head.first):
+            self._hello_due = max(time.monotonic(), self._greeted_at + self._settings.hello_backoff.base_s)
+            return
+        lane.search = None
+        if search.apart is None or search.agreed < search.apart:
+            self._emit(Diverged(journal=lane.journal, agreed=search.agreed, backend_through=ack.through))
 
     async def _believable(self, token: bytes) -> Acknowledgement | None:
         """The acknowledgement, if a service key signed it for this device, this journal and this connection."""
@@ -311,21 +367,20 @@ class Conversation:
             return None
         if ack.nonce != self._nonce:
             # Genuine, but for an earlier connection: a replay, or a backend that missed our hello.
-            if ack.journal == self._journal:
-                self._greet_again()
+            lane = self._lanes.get(ack.journal)
+            if lane is not None:
+                self._greet_again(lane)
             return None
         if ack.journal not in self._greeted:
             self._alarms.tell(
                 "ack-wrong-journal", f"an acknowledgement is for journal {ack.journal}, nothing is trimmed"
             )
             return None
-        if ack.journal != self._journal:
-            return None
         return ack
 
-    async def _fits_our_chain(self, ack: Acknowledgement, head: Head) -> bool:
-        if ack.journal != head.journal:
-            return False
+    async def _fits_our_chain(self, ack: Acknowledgement, head: Head, *, is_present: bool) -> bool:
+        if ack.through > head.last and not is_present:
+            return True  # it came through before its tail became unreadable here
         if ack.through > head.last:
             self._alarms.tell(
                 "backend-ahead",
@@ -333,10 +388,10 @@ class Conversation:
                 "records were lost or an old copy was restored on this device; nothing is trimmed or sent",
             )
             return False
-        ours = await self._outbox.hash_at(ack.through) if ack.through else None
+        ours = await self._outbox.hash_at(ack.through, journal=head.journal) if ack.through else None
         if ours is None:
-            # Nothing to compare: nothing stored yet, or long acknowledged and pruned.
-            return ack.through <= head.acknowledged
+            # Nothing to compare: nothing stored yet, long acknowledged and pruned, or unreadable here.
+            return ack.through <= head.acknowledged or not is_present
         if ack.hash != ours and (ack.hash or ack.through > head.acknowledged):
             self._alarms.tell(
                 "fork",
@@ -355,7 +410,12 @@ class Conversation:
         }
         if ack.through <= head.acknowledged and not quarantined:
             return
-        await self._outbox.acknowledge(journal=ack.journal, through=ack.through, quarantined=quarantined)
+        try:
+            await self._outbox.acknowledge(journal=ack.journal, through=ack.through, quarantined=quarantined)
+        except OutboxBusy as error:
+            # Nothing is lost: every hello is answered with the same again.
+            self._alarms.tell("acknowledgement-waits", f"what the backend has could not be noted here: {error}")
+            return
         for sequence, reason in sorted(quarantined.items()):
             told.add((ack.journal, sequence))
             self._standing.withheld.pop((ack.journal, sequence), None)
@@ -363,81 +423,94 @@ class Conversation:
         if ack.through > head.acknowledged:
             self._emit(Acknowledged(journal=ack.journal, through=ack.through))
 
-    def _resume_after(self, through: int) -> None:
-        self._phase = Phase.DRAINING
+    def _resume_after(self, lane: Lane, through: int) -> None:
+        lane.phase = Phase.DRAINING
         self._hello_backoff = self._settings.hello_backoff
-        journal, reached = self._standing.reached
-        if journal == self._journal and through > reached:
+        reached = self._standing.reached.get(lane.journal)
+        if reached is not None and through > reached:
             # What we learn only now still arrived: steps of that length are fine.
             self._standing.stride = self._standing.stride.longer()
-        self._standing.reached = (self._journal, through)
-        self._through = through
+        self._standing.reached[lane.journal] = through
+        lane.through = through
         self._timeouts = 0
-        self._rewind()
+        self._rewind(lane)
 
-    def _move_to(self, through: int) -> None:
-        if through <= self._through:
+    def _move_to(self, lane: Lane, through: int) -> None:
+        if through <= lane.through:
             return
-        self._through = through
-        self._sent = max(self._sent, through)
-        self._standing.reached = (self._journal, through)
-        self._window = self._window.arrived(through).widened(self._most_batches)
+        lane.through = through
+        lane.sent = max(lane.sent, through)
+        self._standing.reached[lane.journal] = through
+        self._window = self._window.arrived(through, journal=lane.journal).widened(self._most_batches)
         self._progress_at = time.monotonic()
         self._timeouts = 0
         self._moved = True
         self._quota_pause_s = self._settings.quota_pause_s
         self._standing.stride = self._standing.stride.longer()
 
-    def _rewind(self) -> None:
+    def _rewind(self, lane: Lane) -> None:
         """Everything after the last acknowledged record is sent again."""
-        self._sent = self._through
-        self._resend.clear()
-        self._ready = None
-        self._window = self._window.cleared()
+        lane.rewind()
+        self._forget_under_way(lane)
         self._progress_at = time.monotonic()
 
-    def _greet_again(self) -> None:
+    def _rewind_all(self) -> None:
+        for lane in self._lanes.values():
+            self._rewind(lane)
+
+    def _forget_under_way(self, lane: Lane) -> None:
+        if self._ready is not None and self._ready.lane.journal == lane.journal:
+            self._ready = None
+        self._window = self._window.cleared(journal=lane.journal)
+
+    def _greet_again(self, lane: Lane) -> None:
         """Ask where to resume: at once, but not oftener than the back-off's base."""
         soon = max(time.monotonic(), self._greeted_at + self._settings.hello_backoff.base_s)
-        if self._phase is Phase.DRAINING:
-            self._phase = Phase.GREETING
-            self._rewind()
-            self._hello_due = soon
+        if lane.phase is Phase.DRAINING:
+            if not self._greets:
+                self._hello_due = soon
+            lane.phase = Phase.GREETING
+            self._rewind(lane)
         self._hello_due = min(self._hello_due, soon)
+
+    def _block(self, lane: Lane) -> None:
+        """Nothing of this journal is sent until the backend answers a later hello."""
+        lane.phase = Phase.GREETING
+        self._rewind(lane)
+        self._hello_due = max(self._hello_due, time.monotonic() + self._hello_backoff.ceiling_s)
 
     def _stop_and_greet_later(self, pause_s: float | None = None) -> None:
         """Nothing is sent until the backend answers a later hello."""
-        self._phase = Phase.GREETING
-        self._rewind()
+        for lane in self._lanes.values():
+            lane.phase = Phase.GREETING
+        self._rewind_all()
         wait_s = self._hello_backoff.ceiling_s if pause_s is None else pause_s
         self._hello_due = max(self._hello_due, time.monotonic() + wait_s)
 
     # Sending
 
     def _may_send(self) -> bool:
-        return (
-            self._phase is Phase.DRAINING
-            and self._link.has_room
-            and self._window.admits(0)
-            and time.monotonic() >= self._pause_until
-        )
+        return self._drains and self._link.has_room and self._window.admits(0) and time.monotonic() >= self._pause_until
 
     async def _send_next(self) -> bool:
         """Publish one more batch; False when there is nothing to send or no room for it."""
         if self._ready is None:
             self._ready = await self._prepare()
-        if self._ready is None or not self._window.admits(len(self._ready[0].payload)):
+        if self._ready is None or not self._window.admits(len(self._ready.batch.payload)):
             return False
-        (batch, is_resend), self._ready = self._ready, None
+        ready, self._ready = self._ready, None
+        batch, lane = ready.batch, ready.lane
         if self._window.is_empty:
             self._progress_at = time.monotonic()
-        self._window = self._window.started(Flight(first=batch.first, last=batch.last, size_bytes=len(batch.payload)))
-        if is_resend:
-            _, last = self._resend.popleft()
+        self._window = self._window.started(
+            Flight(first=batch.first, last=batch.last, size_bytes=len(batch.payload), journal=lane.journal)
+        )
+        if ready.is_resend:
+            _, last = lane.resend.popleft()
             if batch.last < last:
-                self._resend.appendleft((batch.last + 1, last))
+                lane.resend.appendleft((batch.last + 1, last))
         else:
-            self._sent = batch.last
+            lane.sent = batch.last
         puback = await self._link.send(
             self._records_topic, batch.payload, content_type=content_type(self._settings.codec)
         )
@@ -455,26 +528,36 @@ class Conversation:
             return self._topics.records
         return f"{self._topics.records}/{self._settings.codec}"
 
-    async def _prepare(self) -> tuple[Batch, bool] | None:
-        """The next batch and whether it was asked for again; records that cannot travel are withheld on the way."""
-        if (await self._outbox.head()).journal != self._journal:
-            # A new journal began (storage was lost or replaced): agree about that one.
-            self._greet_again()
-            return None
+    async def _prepare(self) -> _Ready | None:
+        """The next batch, of the first journal that has one."""
+        heads = await self._outbox.heads()
+        if self._follow(heads):
+            self._hello_due = 0.0  # a journal that the backend has not heard of
+        for head in heads:
+            lane = self._lanes[head.journal]
+            if lane.phase is Phase.DRAINING and (lane.resend or lane.sent < head.last):
+                ready = await self._prepare_of(lane)
+                if ready is not None:
+                    return ready
+        return None
+
+    async def _prepare_of(self, lane: Lane) -> _Ready | None:
+        """Records that cannot travel are withheld on the way."""
         limits = replace(self._settings.batch, packet_bytes=self._packet_bytes)
         while True:
-            is_resend = bool(self._resend)
-            after = self._resend[0][0] - 1 if is_resend else self._sent
-            most = min(limits.records, self._resend[0][1] - after) if is_resend else limits.records
-            page = await self._outbox.read(after, records=most, size_bytes=self._standing.stride.bytes_now)
-            if is_resend and (not page or page[0].sequence > self._resend[0][1]):
-                self._resend.popleft()
+            is_resend = bool(lane.resend)
+            after = lane.resend[0][0] - 1 if is_resend else lane.sent
+            most = min(limits.records, lane.resend[0][1] - after) if is_resend else limits.records
+            size_bytes = self._standing.stride.bytes_now
+            page = await self._outbox.read(after, records=most, size_bytes=size_bytes, journal=lane.journal)
+            if is_resend and (not page or page[0].sequence > lane.resend[0][1]):
+                lane.resend.popleft()
                 continue
             if not page:
                 return None
-            travelling = self._travelling(page)
+            travelling = self._travelling(lane, page)
             if not travelling:
-                self._skip(page[0].sequence, is_resend)
+                self._skip(lane, page[0].sequence, is_resend)
                 continue
             made = make_batch(
                 travelling,
@@ -482,44 +565,46 @@ class Conversation:
                 payload_bytes=limits.payload_bytes(self._records_topic),
             )
             if isinstance(made, Batch):
-                return made, is_resend
-            self._withhold_too_large(made)
-            if self._phase is not Phase.DRAINING:
+                return _Ready(batch=made, is_resend=is_resend, lane=lane)
+            self._withhold_too_large(lane, made)
+            if lane.phase is not Phase.DRAINING:
                 return None
 
-    def _travelling(self, page: list[Sealed]) -> list[Sealed]:
-        """The page up to the first record that cannot travel."""
-        travelling = []
+    def _travelling(self, lane: Lane, page: list[Sealed]) -> list[Sealed]:
+        """The page up to the first gap, and up to the first record that cannot travel."""
+        travelling: list[Sealed] = []
         for record in page:
-            if (self._journal, record.sequence) in self._standing.withheld:
+            if travelling and record.sequence != travelling[-1].sequence + 1:
+                break
+            if (lane.journal, record.sequence) in self._standing.withheld:
                 break
             if not fits_a_line(record.body):
-                self._withhold(record, "not-a-line", "it contains a line feed or is empty")
+                self._withhold(lane, record, "not-a-line", "it contains a line feed or is empty")
                 break
             travelling.append(record)
         return travelling
 
-    def _skip(self, sequence: int, is_resend: bool) -> None:
+    def _skip(self, lane: Lane, sequence: int, is_resend: bool) -> None:
         if not is_resend:
-            self._sent = sequence
+            lane.sent = sequence
             return
-        first, last = self._resend.popleft()
+        first, last = lane.resend.popleft()
         if sequence < last:
-            self._resend.appendleft((max(first, sequence) + 1, last))
+            lane.resend.appendleft((max(first, sequence) + 1, last))
 
-    def _withhold_too_large(self, made: TooLarge) -> None:
+    def _withhold_too_large(self, lane: Lane, made: TooLarge) -> None:
         text = f"{made.payload_bytes} bytes packed, but a packet may have {self._packet_bytes}"
-        self._withhold(made.record, "record-too-large", text)
+        self._withhold(lane, made.record, "record-too-large", text)
 
-    def _withhold(self, record: Sealed, code: str, why: str) -> None:
+    def _withhold(self, lane: Lane, record: Sealed, code: str, why: str) -> None:
         """Keep one record here, tell the backend its hash, and go on with the others."""
-        self._standing.withheld[self._journal, record.sequence] = Withheld(
+        self._standing.withheld[lane.journal, record.sequence] = Withheld(
             hash=hashlib.sha256(record.body).hexdigest(), reason=f"withheld by the device: {why}"
         )
-        text = f"record {record.sequence} of journal {self._journal} cannot be sent: {why}"
+        text = f"record {record.sequence} of journal {lane.journal} cannot be sent: {why}"
         self._alarms.tell(code, text, about=str(record.sequence))
         # Only a hello carries it; the records around it need not wait for the back-off.
-        self._phase = Phase.GREETING
+        lane.phase = Phase.GREETING
         self._hello_due = 0.0
 
     def _on_puback(self, code: int) -> None:
@@ -531,7 +616,7 @@ class Conversation:
             self._stop_and_greet_later()
         elif code == QUOTA_EXCEEDED and time.monotonic() >= self._pause_until:
             self._alarms.tell("quota-exceeded", "the broker asks us to slow down")
-            self._rewind()
+            self._rewind_all()
             self._window = self._window.narrowed(1)
             self._pause_until = time.monotonic() + self._quota_pause_s
             self._quota_pause_s = min(self._quota_pause_s * 2, self._settings.quota_pause_cap_s)
@@ -550,7 +635,7 @@ class Conversation:
 
     def _is_idle_for_long(self) -> bool:
         return (
-            self._phase is Phase.DRAINING
+            not self._greets
             and not self._waits_for_answers
             and time.monotonic() >= self._progress_at + self._settings.idle_hello_s
         )
@@ -564,7 +649,7 @@ class Conversation:
             raise AnswerMissing(
                 f"no acknowledgement by the backend in {self._timeouts} x {self._settings.ack_timeout_s:g} s"
             )
-        self._rewind()
+        self._rewind_all()
 
     def _on_document(self, message: Message) -> None:
         self._carrier.offer(message)

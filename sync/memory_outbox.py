@@ -9,7 +9,7 @@ import asyncio
 import hashlib
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from sync.ports import Head, Sealed
 
@@ -60,6 +60,9 @@ class MemoryOutbox:
     def body(self, sequence: int) -> bytes:
         return self._bodies[sequence - self._first]
 
+    async def heads(self) -> Sequence[Head]:
+        return [await self.head()]
+
     async def head(self) -> Head:
         return Head(
             journal=self.journal,
@@ -69,7 +72,7 @@ class MemoryOutbox:
             acknowledged=self.acknowledged,
         )
 
-    async def read(self, after: int, *, records: int, size_bytes: int) -> list[Sealed]:
+    async def read(self, after: int, *, records: int, size_bytes: int, journal: str | None = None) -> list[Sealed]:
         page: list[Sealed] = []
         room = size_bytes
         for sequence in range(max(after + 1, self._first), self._last + 1):
@@ -80,7 +83,7 @@ class MemoryOutbox:
             page.append(Sealed(sequence=sequence, body=body))
         return page
 
-    async def hash_at(self, sequence: int) -> str | None:
+    async def hash_at(self, sequence: int, *, journal: str | None = None) -> str | None:
         return self._hashes[sequence - self._first] if self._first <= sequence <= self._last else None
 
     async def acknowledge(self, *, journal: str, through: int, quarantined: Mapping[int, str]) -> None:

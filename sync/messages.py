@@ -6,7 +6,7 @@ The records themselves are opaque here; batches of them are in `sync.batch`, sig
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,8 @@ ACK_TYP = "roamkey-ack+jwt"
 MAX_RANGES = 100
 MAX_QUARANTINED = 200
 MAX_REASON_CHARS = 300
+MAX_LOST = 1000
+MAX_MARKS = 100
 _MAX_MESSAGE_BYTES = 256 * 1024
 _MAX_SEQUENCE = 2**63 - 1
 
@@ -33,7 +35,11 @@ class Withheld:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hello:
-    """What a device holds, told after each connect. `nonce` binds the backend's answers to this connection."""
+    """What a device holds of one journal, told after each connect. `nonce` binds the answers to this connection.
+
+    `lost` are ranges that the device can no longer read. `marks` are hashes of some of its records, when the two
+    journals differ: the answer's `agreed` names the newest of them that the backend holds with the same hash.
+    """
 
     nonce: str
     journal: str
@@ -41,8 +47,13 @@ class Hello:
     last: int
     hash: str
     withheld: Mapping[int, Withheld] = field(default_factory=dict)
+    lost: tuple[tuple[int, int], ...] = ()
+    marks: Mapping[int, str] = field(default_factory=dict)
 
     def to_bytes(self) -> bytes:
+        return greeting([self])
+
+    def to_entry(self) -> dict[str, Any]:
         journal: dict[str, Any] = {
             "journal": self.journal,
             "first": self.first,
@@ -54,7 +65,11 @@ class Hello:
                 str(sequence): {"hash": record.hash, "reason": record.reason}
                 for sequence, record in self.withheld.items()
             }
-        return _dump({"nonce": self.nonce, "journals": [journal]})
+        if self.lost:
+            journal["lost"] = [list(ends) for ends in self.lost]
+        if self.marks:
+            journal["marks"] = {str(sequence): hash for sequence, hash in self.marks.items()}
+        return journal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +78,8 @@ class Acknowledgement:
 
     `answers_hello` marks the answer that tells where to resume; any other one only moves forward. `resend` are
     ranges that are missing behind newer ones; `quarantined` are kept aside there with a reason and count as handled;
-    `fork` is the next sequence when what came for it does not continue what the backend holds.
+    `fork` is the next sequence when what came for it does not continue what the backend holds; `agreed`, in the answer
+    to a hello with marks, is the newest mark that is the same here (0: none is).
     """
 
     fleet: str
@@ -75,6 +91,7 @@ class Acknowledgement:
     answers_hello: bool = False
     resend: tuple[tuple[int, int], ...] = ()
     fork: int | None = None
+    agreed: int | None = None
     quarantined: Mapping[int, str] = field(default_factory=dict)
 
     def to_claims(self, *, issued_at_s: int) -> dict[str, Any]:
@@ -95,7 +112,14 @@ class Acknowledgement:
         }
         if self.fork is not None:
             claims["fork"] = self.fork
+        if self.agreed is not None:
+            claims["agreed"] = self.agreed
         return claims
+
+
+def greeting(hellos: Sequence[Hello]) -> bytes:
+    """One message for all journals of a device; they share the nonce."""
+    return _dump({"nonce": hellos[0].nonce, "journals": [hello.to_entry() for hello in hellos]})
 
 
 def parse_hello(payload: bytes) -> tuple[Hello, ...]:
@@ -112,6 +136,11 @@ def parse_hello(payload: bytes) -> tuple[Hello, ...]:
         withheld = journal.get("withheld", {})
         if not isinstance(withheld, dict) or len(withheld) > 10_000:
             raise BadMessage("withheld must be an object of at most 10000")
+        lost, marks = journal.get("lost", []), journal.get("marks", {})
+        if not isinstance(lost, list) or len(lost) > MAX_LOST:
+            raise BadMessage(f"lost must be a list of at most {MAX_LOST}")
+        if not isinstance(marks, dict) or len(marks) > MAX_MARKS:
+            raise BadMessage(f"marks must be an object of at most {MAX_MARKS}")
         hellos.append(
             Hello(
                 nonce=nonce,
@@ -120,6 +149,8 @@ def parse_hello(payload: bytes) -> tuple[Hello, ...]:
                 last=_number(journal.get("last"), "last"),
                 hash=_hash(journal.get("hash")),
                 withheld={_sequence(name): _withheld(value) for name, value in withheld.items()},
+                lost=tuple(_range(ends, "lost") for ends in lost),
+                marks={_sequence(name): _hash(value) for name, value in marks.items()},
             )
         )
     return tuple(hellos)
@@ -135,6 +166,7 @@ def parse_acknowledgement(claims: Mapping[str, Any]) -> Acknowledgement:
     answers_hello = claims.get("hello", False)
     if not isinstance(answers_hello, bool):
         raise BadMessage("hello must be true or false")
+    agreed = claims.get("agreed")
     return Acknowledgement(
         fleet=_text(claims, "fleet", 64),
         device=_text(claims, "device", 64),
@@ -144,7 +176,8 @@ def parse_acknowledgement(claims: Mapping[str, Any]) -> Acknowledgement:
         hash=_hash(claims.get("hash")),
         answers_hello=answers_hello,
         fork=None if fork is None else _number(fork, "fork"),
-        resend=tuple(_range(ends) for ends in resend[:MAX_RANGES]),
+        agreed=None if agreed is None else _number(agreed, "agreed"),
+        resend=tuple(_range(ends, "resend") for ends in resend[:MAX_RANGES]),
         quarantined={_sequence(name): str(reason)[:MAX_REASON_CHARS] for name, reason in quarantined.items()},
     )
 
@@ -195,12 +228,12 @@ def _hash(value: object) -> str:
     return value
 
 
-def _range(ends: object) -> tuple[int, int]:
+def _range(ends: object, name: str) -> tuple[int, int]:
     if not isinstance(ends, list) or len(ends) != 2:
-        raise BadMessage("a resend range must be [first, last]")
-    first, last = (_number(end, "resend") for end in ends)
+        raise BadMessage(f"a {name} range must be [first, last]")
+    first, last = (_number(end, name) for end in ends)
     if not 1 <= first <= last:
-        raise BadMessage(f"resend range {first}..{last} is empty")
+        raise BadMessage(f"{name} range {first}..{last} is empty")
     return first, last
 
 

@@ -6,7 +6,7 @@ memory is `sync.memory_outbox`; who fetches documents is in `sync.carriers`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -23,7 +23,8 @@ class Sealed:
 class Head:
     """Where a journal stands. `hash` is the hex SHA-256 of the last record's bytes, "" while it is empty.
 
-    `lost`: ranges between `acknowledged` and `last` that this device can no longer read, and never will.
+    `lost`: ranges between `first` and `last` that this device can no longer read, and never will; never empty while
+    there are any.
     """
 
     journal: str
@@ -34,21 +35,28 @@ class Head:
     lost: tuple[tuple[int, int], ...] = ()
 
 
+class OutboxBusy(Exception):
+    """An acknowledgement could not be made durable now (a full disk): nothing changed, it may be told again."""
+
+
 class Outbox(Protocol):
-    """A cursor over a journal. Acknowledged records may still be readable: a restored backend asks for them."""
+    """A cursor over journals. Acknowledged records may still be readable: a restored backend asks for them."""
 
-    async def head(self) -> Head: ...
-
-    async def read(self, after: int, *, records: int, size_bytes: int) -> list[Sealed]:
-        """Records after a sequence, in order; at least one if there is any, however large it is."""
+    async def heads(self) -> Sequence[Head]:
+        """The journal that is written now, then earlier ones of this device that can still be read; at most 8."""
         ...
 
-    async def hash_at(self, sequence: int) -> str | None:
+    async def read(self, after: int, *, records: int, size_bytes: int, journal: str | None = None) -> list[Sealed]:
+        """Records after a sequence, in order; at least one if there is any, however large it is. Of the journal that
+        is written now, or of the one named."""
+        ...
+
+    async def hash_at(self, sequence: int, *, journal: str | None = None) -> str | None:
         """Hex SHA-256 of that record's bytes; None when the journal does not hold it (any more)."""
         ...
 
     async def acknowledge(self, *, journal: str, through: int, quarantined: Mapping[int, str]) -> None:
-        """Durable on return; never moves backwards."""
+        """Durable on return; never moves backwards. Raises OutboxBusy."""
         ...
 
     async def changed(self) -> None:
@@ -111,6 +119,13 @@ class Alarm:
     text: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlarmOver:
+    """What that alarm said is so no longer."""
+
+    code: str
+
+
 # Over as soon as a connection stands.
 CONNECTING_ALARMS = frozenset(
     {
@@ -123,6 +138,8 @@ CONNECTING_ALARMS = frozenset(
         "tls-files",
     }
 )
+# Over as soon as the backend has signed for something new.
+DELIVERY_ALARMS = frozenset({"no-receiver", "no-service-keys", "quota-exceeded", "refused-by-broker"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,4 +149,17 @@ class PolicyHint:
     timestamp: str
 
 
-UplinkEvent = Connected | Disconnected | Acknowledged | Quarantined | Alarm | PolicyHint
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Diverged:
+    """The backend holds another continuation of this journal; both hold the same up to `agreed`.
+
+    Signed by the backend, so no broker can say it. Nothing of the journal is sent any more: its owner goes on under
+    a new journal id.
+    """
+
+    journal: str
+    agreed: int
+    backend_through: int
+
+
+UplinkEvent = Connected | Disconnected | Acknowledged | Quarantined | Alarm | AlarmOver | PolicyHint | Diverged

@@ -11,11 +11,12 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flight:
-    """One batch under way: the range it carries and its payload's size."""
+    """One batch under way: the range it carries of which journal, and its payload's size."""
 
     first: int
     last: int
     size_bytes: int
+    journal: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,12 +41,14 @@ class Window:
     def started(self, flight: Flight) -> Window:
         return replace(self, flights=(*self.flights, flight))
 
-    def arrived(self, through: int) -> Window:
+    def arrived(self, through: int, *, journal: str = "") -> Window:
         """Without the flights that a cumulative acknowledgement covers."""
-        return replace(self, flights=tuple(flight for flight in self.flights if flight.last > through))
+        left = (flight for flight in self.flights if flight.last > through or flight.journal != journal)
+        return replace(self, flights=tuple(left))
 
-    def cleared(self) -> Window:
-        return replace(self, flights=())
+    def cleared(self, *, journal: str = "") -> Window:
+        """Without all flights of this journal."""
+        return replace(self, flights=tuple(flight for flight in self.flights if flight.journal != journal))
 
     def narrowed(self, batches: int) -> Window:
         return replace(self, batches=max(1, min(self.batches, batches)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from agent.core.credentials import Credential
-from agent.core.facts import PolicyRejected, RecordsQuarantined
+from agent.core.facts import ClockSynchronised, PolicyRejected, RecordsQuarantined
 from agent.core.instants import ClockQuality
 from agent.core.policy import Policy, Token
 from agent.core.requests import Place
@@ -130,7 +130,7 @@ class PolicyActivated:
 class Noted:
     """Something the shell found out that changes no session but belongs in the journal."""
 
-    fact: PolicyRejected | RecordsQuarantined
+    fact: PolicyRejected | RecordsQuarantined | ClockSynchronised
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

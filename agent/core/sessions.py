@@ -137,6 +137,50 @@ def fold(facts: Iterable[SessionFact]) -> Session | None:
     return session
 
 
+def facts_of(session: Session) -> tuple[SessionFact, ...]:
+    """An open session as facts again, for a journal that has lost its own: `fold` of them is where it stands."""
+    authorised = SessionAuthorised(
+        session=session.id,
+        decision=session.decision,
+        credential=session.credential,
+        holder=session.holder,
+        place=session.place,
+        reader=session.reader,
+        charger=session.charger,
+        max_energy_wh=session.max_energy_wh,
+        authorised_at=session.authorised_at,
+        boot=session.boot,
+        monotonic_ms=session.authorised_ms,
+    )
+    facts: list[SessionFact] = [authorised]
+    if (
+        session.meter_start_wh is not None
+        and session.started_at is not None
+        and session.started_boot is not None
+        and session.started_ms is not None
+    ):
+        facts.append(
+            SessionStarted(
+                session=session.id,
+                meter_wh=session.meter_start_wh,
+                started_at=session.started_at,
+                boot=session.started_boot,
+                monotonic_ms=session.started_ms,
+            )
+        )
+    if session.meter_last_wh is not None and session.meter_last_wh != session.meter_start_wh:
+        facts.append(
+            SessionMetered(
+                session=session.id, meter_wh=session.meter_last_wh, energy_wh=session.energy_wh, power_w=None
+            )
+        )
+    if session.stop_reason is not None:
+        facts.append(SessionStopRequested(session=session.id, reason=session.stop_reason, by=None))
+    if session.interrupted and session.phase is Phase.INTERRUPTED:
+        facts.append(SessionInterrupted(session=session.id, last_meter_wh=session.meter_last_wh))
+    return tuple(facts)
+
+
 def phase_after_resuming(session: Session) -> Phase:
     if session.stop_reason is not None:
         return Phase.STOPPING

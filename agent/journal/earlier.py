@@ -20,7 +20,7 @@ from sync.ports import Head
 
 # One piece of an adoption: a few milliseconds, so that no tap waits for it.
 ADOPT_RECORDS: Final = 200
-# More holes than this are told once the records before them are acknowledged.
+# Holes told in one hello.
 MOST_GAPS: Final = 500
 
 
@@ -180,17 +180,24 @@ def _earlier(
         last=last,
         hash=bytes(digest).hex(),
         acknowledged=acknowledged,
-        lost=tuple(_gaps(database, table, acknowledged, last)),
+        lost=_told_gaps(database, table, acknowledged, last),
     )
     return Earlier(number=number, agreed=agreed, head=head)
 
 
-def _gaps(database: sqlite3.Connection, table: str, acknowledged: int, last: int) -> Iterator[tuple[int, int]]:
+def _told_gaps(database: sqlite3.Connection, table: str, acknowledged: int, last: int) -> tuple[tuple[int, int], ...]:
+    """All, or, where they are too many, the first ones behind what is acknowledged: the others' turn comes."""
+    every = _gaps(database, table, 0, last)
+    if len(every) <= MOST_GAPS:
+        return every
+    return _gaps(database, table, acknowledged, last)[:MOST_GAPS] or every[:MOST_GAPS]
+
+
+def _gaps(database: sqlite3.Connection, table: str, after: int, last: int) -> tuple[tuple[int, int], ...]:
     rows = database.execute(
         "SELECT sequence, next FROM (SELECT sequence, lead(sequence) OVER (ORDER BY sequence) AS next "
         f"FROM {table} WHERE sequence BETWEEN coalesce((SELECT max(sequence) FROM {table} WHERE sequence <= ?), 0) "
         "AND ?) WHERE next > sequence + 1 ORDER BY sequence LIMIT ?",
-        (acknowledged, last, MOST_GAPS),
+        (after, last, MOST_GAPS + 1),
     )
-    for sequence, following in rows:
-        yield sequence + 1, following - 1
+    return tuple((sequence + 1, following - 1) for sequence, following in rows)

@@ -354,6 +354,15 @@ class Journal:
             names = [row[0] for row in database.execute("SELECT session FROM open_session ORDER BY sequence")]
         return [session_facts([*self._carried_of(name), *self._bodies_of(name)]) for name in names]
 
+    def open_session_names(self) -> frozenset[str]:
+        with self._reading() as database:
+            return frozenset(row[0] for row in database.execute("SELECT session FROM open_session"))
+
+    def backlog(self) -> int:
+        """What the backend has not acknowledged, also of earlier journals."""
+        heads = [self._head, *(each.head for each in self._earlier())]
+        return sum(max(0, head.last - head.acknowledged) for head in heads)
+
     def recent(self, kind: str | None = None, *, limit: int = 100, before: int | None = None) -> list[Record]:
         """The newest first, of one CloudEvents type or of all, optionally only those before a sequence."""
         rows = (
@@ -399,12 +408,11 @@ class Journal:
                 "SELECT (SELECT count(*) FROM quarantined), (SELECT count(*) FROM open_session)"
             ).fetchone()
         files = (self._folder.database, self._folder.wal)
-        heads = [self._head, *(each.head for each in self._earlier())]
         return Statistics(
             journal=self._head.journal,
             records=self._head.last - self._head.first + 1,
-            backlog=sum(max(0, head.last - head.acknowledged) for head in heads),
-            earlier_journals=len(heads) - 1,
+            backlog=self.backlog(),
+            earlier_journals=len(self._earlier()),
             quarantined=quarantined,
             open_sessions=open_count,
             size_bytes=sum(file.stat().st_size for file in files if file.exists()),

@@ -178,6 +178,7 @@ class Receiver:
             # Who is told to resume after `through` sends the gap and all that follows anyway.
             resend=() if answers_hello else self._worth_asking(where, state.missing) or unsent,
             fork=state.fork,
+            agreed=state.agreed if state.agreed is not None else waiting.agreed if still_owed and waiting else None,
             quarantined=state.quarantined,
         )
         self._is_due.set()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sync.backend.records import Record, Unreadable
@@ -118,6 +118,8 @@ class StreamState:
     # The next sequence came with bytes that do not continue what is held here.
     fork: int | None = None
     quarantined: Mapping[int, str] = field(default_factory=dict)
+    # Of the marks in a hello, the newest that is the same here; 0 when none is, None when none were told.
+    agreed: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,9 +188,9 @@ class Store:
                     "INSERT OR IGNORE INTO records (stream, sequence, hash, quarantined) VALUES (?, ?, ?, ?)",
                     (stream, sequence, record.hash, record.reason),
                 )
-            self._declare_lost(stream, hello.first)
+            self._declare_lost(stream, hello)
             self._advance(stream)
-            return self._state(stream)
+            return replace(self._state(stream), agreed=self._newest_agreed(stream, hello.marks))
 
     def states(self) -> list[StreamState]:
         rows = self._db.execute("SELECT stream FROM streams ORDER BY stream").fetchall()
@@ -307,18 +309,30 @@ class Store:
                 "UPDATE streams SET through = ?, through_hash = ? WHERE stream = ?", (through, hash, stream)
             )
 
-    def _declare_lost(self, stream: int, first: int) -> None:
+    def _declare_lost(self, stream: int, hello: Hello) -> None:
         """What a device no longer holds and never delivered is a declared gap; a later hello may correct it."""
-        wrong = self._db.execute(
-            "SELECT min(first) FROM lost WHERE stream = ? AND last >= ?", (stream, first)
-        ).fetchone()[0]
-        if wrong is not None:
-            self._db.execute("DELETE FROM lost WHERE stream = ? AND last >= ?", (stream, first))
-            self._go_back_to(stream, wrong - 1)
+        gone = [(1, hello.first - 1), *hello.lost]
+        declared = self._db.execute("SELECT first, last FROM lost WHERE stream = ?", (stream,)).fetchall()
+        # A device may have more holes than it tells at once; that there are any at all, it always tells.
+        wrong = [low for low, high in declared if high >= hello.first and (low <= hello.first or not hello.lost)]
+        if wrong:
+            self._db.executemany("DELETE FROM lost WHERE stream = ? AND first = ?", [(stream, low) for low in wrong])
+            self._go_back_to(stream, min(wrong) - 1)
         self._advance(stream)
         (through,) = self._db.execute("SELECT through FROM streams WHERE stream = ?", (stream,)).fetchone()
-        for low, high in self._missing_between(stream, through, first):
-            self._db.execute("INSERT OR REPLACE INTO lost VALUES (?, ?, ?)", (stream, low, high))
+        for first, last in gone:
+            for low, high in self._missing_between(stream, max(through, first - 1), last + 1):
+                self._db.execute("INSERT OR REPLACE INTO lost VALUES (?, ?, ?)", (stream, low, high))
+
+    def _newest_agreed(self, stream: int, marks: Mapping[int, str]) -> int | None:
+        same = [
+            sequence
+            for sequence, hash in marks.items()
+            if self._db.execute(
+                "SELECT 1 FROM records WHERE stream = ? AND sequence = ? AND hash = ?", (stream, sequence, hash)
+            ).fetchone()
+        ]
+        return max(same, default=0) if marks else None
 
     def _go_back_to(self, stream: int, through: int) -> None:
         """Judge the chain again from there; nothing that is stored is touched."""
