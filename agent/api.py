@@ -72,6 +72,8 @@ class DecisionBody(Body):
     network: Text | None = None
     country: Text | None = None
     site: Text | None = None
+    connector: Text | None = None
+    power_w: Annotated[int, Field(ge=0, le=REGISTER_LIMIT_WH)] | None = None
 
 
 class EventBody(Body):
@@ -159,7 +161,14 @@ class Api:
         body = await read(request, DecisionBody)
         if body.charger is not None:
             self._runtime.require_charger(body.charger)
-        place = Place(evse=body.evse, network=body.network, country=body.country, site=body.site)
+        place = Place(
+            evse=body.evse,
+            network=body.network,
+            country=body.country,
+            site=body.site,
+            connector=body.connector,
+            power_w=body.power_w,
+        )
         asked = observations.DecisionRequested(
             request=secrets.token_hex(8), presented=self._runtime.present(body.uid), charger=body.charger, place=place
         )

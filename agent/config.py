@@ -121,15 +121,20 @@ class Reader(Section):
 
 
 class Charger(Section):
-    """`profile` api: the gateway's own software reports over the local API. The place is the policy's input."""
+    """`profile` api: the gateway's own software reports over the local API. The place is the policy's input.
+
+    `connector` is its type in OCPI's words, such as IEC_62196_T2; `power_w` is what the charging point is rated for.
+    """
 
     name: Name
     profile: str = "api"
     port: str = ""
     evse: str | None = None
     network: str | None = None
-    country: Annotated[str, Field(pattern="^[A-Za-z]{2}$")] | None = None
+    country: Annotated[str, Field(pattern="^[A-Za-z]{2,3}$")] | None = None
     site: str | None = None
+    connector: Annotated[str, Field(pattern="^[A-Z0-9_]{2,40}$")] | None = None
+    power_w: Annotated[int, Field(ge=0)] | None = None
 
 
 class Config(Section):

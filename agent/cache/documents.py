@@ -12,26 +12,26 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any, Literal, TypeVar
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from agent.cache.contents import Contents, KeyUse, ServiceKey
 from agent.config import NAME
+from agent.core.countries import ALPHA_2, normalise_country
+from agent.core.credentials import Assurance
 from agent.core.policy import (
     MAX_GROUP_DEPTH,
     Driver,
     Group,
-    Schedule,
     Token,
     TokenStatus,
     Vehicle,
-    Window,
-    normalise_country,
     normalise_network,
 )
+from agent.core.terms import Calendar, Demand, Effect, Holidays, Kind, Lenience, Schedule, Window
 from sync.signing import SigningError, thumbprint
 
 SCHEMA = 1
@@ -44,7 +44,7 @@ REQUIRED = (POLICY, PEOPLE, VEHICLES, KEYS)
 MAX_GROUPS = 10_000
 MAX_PEOPLE = 1_000_000
 MAX_DEVICES = 100_000
-Entry = Literal["group", "driver", "vehicle", "token"]
+Entry = Literal["calendar", "group", "driver", "vehicle", "token"]
 _SHARD = re.compile(r"tokens/([0-9a-f]{2})\.json")
 _CLOCK = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])")
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -90,7 +90,7 @@ def read_policy(body: bytes) -> Contents:
         key_check=policy.key_check,
         stale_after=timedelta(hours=policy.stale_after_hours),
         expired_after=timedelta(hours=policy.expired_after_hours),
-        groups=_groups(policy.groups),
+        groups=_groups(policy.groups, _calendars(policy.calendars)),
         drivers={},
         vehicles={},
         keys=(),
@@ -160,7 +160,7 @@ def _told(problem: Any, model: type[BaseModel]) -> str:
 
 
 def _known_keys(model: type[BaseModel]) -> list[str]:
-    nested: tuple[type[BaseModel], ...] = (_Schedule, _Window) if model is _Group else ()
+    nested: tuple[type[BaseModel], ...] = (_Schedule, _Window, _Holidays, _Demand) if model is _Group else ()
     return [name for each in (model, *nested) for name in each.model_fields]
 
 
@@ -179,23 +179,73 @@ def explain(error: ValidationError) -> str:
     return f"{place}: {first['msg'].removeprefix('Value error, ')}{more}"
 
 
-def _groups(documents: Mapping[str, _Group]) -> dict[str, Group]:
-    groups = {name: _group(name, group) for name, group in documents.items()}
+def _groups(documents: Mapping[str, _Group], calendars: Mapping[str, Calendar]) -> dict[str, Group]:
+    groups = {name: _group(name, group, calendars) for name, group in documents.items()}
     for name in groups:
         _check_ancestors(name, groups)
     return groups
 
 
-def _group(name: str, group: _Group) -> Group:
+def _group(name: str, group: _Group, calendars: Mapping[str, Calendar]) -> Group:
     return Group(
         id=name,
         parent=group.parent,
-        networks=None if group.networks is None else frozenset(normalise_network(each) for each in group.networks),
-        countries=None if group.countries is None else frozenset(normalise_country(each) for each in group.countries),
+        networks=_ids(group.networks),
+        countries=_countries(group.countries),
         schedule=None if group.schedule is None else _schedule(name, group.schedule),
         max_sessions_per_token=group.max_sessions_per_token,
         max_sessions_per_vehicle=group.max_sessions_per_vehicle,
         max_energy_wh=group.max_energy_wh,
+        denied_sites=_ids(group.denied_sites),
+        preferred_sites=_ids(group.preferred_sites),
+        holidays=None if group.holidays is None else _holidays(name, group.holidays, calendars),
+        connectors=None if group.connectors is None else frozenset(group.connectors),
+        max_power_w=group.max_power_w,
+        demands=tuple(
+            Demand(
+                assurance=Assurance(each.assurance),
+                networks=_ids(each.networks),
+                outside_countries=_countries(each.outside_countries),
+                above_power_w=each.above_power_w,
+            )
+            for each in group.demands
+        ),
+        lossy_cards=group.lossy_cards,
+        effects={Kind(kind): effect for kind, effect in group.effects.items()},
+        missing={Kind(kind): _lenience(said) for kind, said in group.missing.items()},
+    )
+
+
+def _ids(values: list[str] | None) -> frozenset[str] | None:
+    return None if values is None else frozenset(normalise_network(each) for each in values)
+
+
+def _countries(values: list[str] | None) -> frozenset[str] | None:
+    return None if values is None else frozenset(normalise_country(each) for each in values)
+
+
+def _lenience(said: Effect | _Stated) -> Lenience:
+    if isinstance(said, _Stated):
+        return Lenience(effect=Effect.WARN, max_energy_wh=said.max_energy_wh)
+    return Lenience(effect=said)
+
+
+def _calendars(documents: Mapping[str, _Calendar]) -> dict[str, Calendar]:
+    calendars = {}
+    for name, each in documents.items():
+        late = sorted(day for day in each.days if day > each.until)
+        if late:
+            raise DocumentUnfit(POLICY, f"calendars.{name}: {late[0]} is after its own horizon, until {each.until}")
+        calendars[name] = Calendar(name=name, days=frozenset(each.days), until=each.until)
+    return calendars
+
+
+def _holidays(group: str, holidays: _Holidays, calendars: Mapping[str, Calendar]) -> Holidays:
+    for each in holidays.calendars:
+        if each not in calendars:
+            raise DocumentUnfit(POLICY, f"groups.{group}.holidays: calendar {each!r} is not in the policy")
+    return Holidays(
+        zone=_zone(f"{group}.holidays", holidays.zone), calendars=tuple(calendars[each] for each in holidays.calendars)
     )
 
 
@@ -223,14 +273,14 @@ def _schedule(group: str, schedule: _Schedule) -> Schedule:
             )
         days = frozenset(_DAYS.index(day) for day in window.days)
         windows.append(Window(weekdays=days, start_minute=start, end_minute=end))
-    return Schedule(zone=_zone(group, schedule.zone), windows=tuple(windows))
+    return Schedule(zone=_zone(f"{group}.schedule", schedule.zone), windows=tuple(windows))
 
 
-def _zone(group: str, name: str) -> ZoneInfo:
+def _zone(place: str, name: str) -> ZoneInfo:
     try:
         return ZoneInfo(name)
     except (ValueError, OSError, KeyError) as error:  # ZoneInfoNotFoundError is a KeyError
-        raise DocumentUnfit(POLICY, f"groups.{group}.schedule.zone: {name!r} is no IANA time zone") from error
+        raise DocumentUnfit(POLICY, f"groups.{place}.zone: {name!r} is no IANA time zone") from error
 
 
 def _minute(text: str) -> int | None:
@@ -274,11 +324,28 @@ def _utc(value: Any) -> Any:
         raise ValueError("must be a time with its zone, such as 2026-05-01T00:00:00Z") from None
 
 
+def _country(value: str) -> str:
+    if len(value) == 3 and value.upper() not in ALPHA_2:
+        raise ValueError(f"{value!r} is no country of ISO 3166-1 alpha-3")
+    return value
+
+
+def _day(value: Any) -> Any:
+    try:
+        return date.fromisoformat(value)
+    except (TypeError, ValueError):
+        raise ValueError("must be a day, such as 2027-12-25") from None
+
+
 Utc = Annotated[datetime, BeforeValidator(_utc)]
+Day = Annotated[date, BeforeValidator(_day)]
 Name = Annotated[str, Field(min_length=1, max_length=64)]
 Reference = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Country = Annotated[str, Field(pattern=r"^[A-Za-z]{2}$")]
+Country = Annotated[str, Field(pattern=r"^[A-Za-z]{2,3}$"), AfterValidator(_country)]
 Network = Annotated[str, Field(min_length=2, max_length=36)]
+Connector = Annotated[str, Field(pattern=r"^[A-Z0-9_]{2,40}$")]  # OCPI ConnectorType, an open enumeration
+WattHours = Annotated[int, Field(ge=0, le=10_000_000)]
+Watts = Annotated[int, Field(ge=0, le=100_000_000)]
 
 
 class _Document(BaseModel):
@@ -308,6 +375,29 @@ class _Schedule(_Document):
     windows: Annotated[list[_Window], Field(max_length=64)]
 
 
+class _Calendar(_Document):
+    until: Day
+    days: Annotated[list[Day], Field(max_length=10_000)]
+
+
+class _Holidays(_Document):
+    zone: Annotated[str, Field(max_length=64)]
+    calendars: Annotated[list[Name], Field(min_length=1, max_length=64)]
+
+
+class _Demand(_Document):
+    assurance: Literal["static", "authenticated"]
+    networks: Annotated[list[Network], Field(max_length=10_000)] | None = None
+    outside_countries: Annotated[list[Country], Field(max_length=300)] | None = None
+    above_power_w: Watts | None = None
+
+
+class _Stated(_Document):
+    """What missing data means, as a limit: allowed with a warning, but only so much."""
+
+    max_energy_wh: WattHours
+
+
 class _Group(_Document):
     parent: Name | None = None
     networks: Annotated[list[Network], Field(max_length=10_000)] | None = None
@@ -315,7 +405,16 @@ class _Group(_Document):
     schedule: _Schedule | None = None
     max_sessions_per_token: Annotated[int, Field(ge=0, le=1_000)] | None = None
     max_sessions_per_vehicle: Annotated[int, Field(ge=0, le=1_000)] | None = None
-    max_energy_wh: Annotated[int, Field(ge=0, le=10_000_000)] | None = None
+    max_energy_wh: WattHours | None = None
+    denied_sites: Annotated[list[Name], Field(max_length=100_000)] | None = None
+    preferred_sites: Annotated[list[Name], Field(max_length=100_000)] | None = None
+    holidays: _Holidays | None = None
+    connectors: Annotated[list[Connector], Field(max_length=100)] | None = None
+    max_power_w: Watts | None = None
+    demands: Annotated[list[_Demand], Field(max_length=64)] = []
+    lossy_cards: bool | None = None
+    effects: dict[Kind, Effect] = {}
+    missing: dict[Kind, Effect | _Stated] = {}
 
 
 class _Policy(_Versioned):
@@ -325,6 +424,7 @@ class _Policy(_Versioned):
     stale_after_hours: Annotated[int, Field(ge=1, le=24 * 366)] = 24
     expired_after_hours: Annotated[int, Field(ge=1, le=24 * 366)] = 168
     key_check: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
+    calendars: Annotated[dict[Name, _Calendar], Field(max_length=1_000)] = {}
     groups: Annotated[dict[Name, _Group], Field(max_length=MAX_GROUPS)]
 
 
@@ -393,6 +493,7 @@ class _Devices(_Versioned):
 
 
 _ENTRIES: Mapping[Entry, type[BaseModel]] = {
+    "calendar": _Calendar,
     "group": _Group,
     "driver": _Driver,
     "vehicle": _Vehicle,

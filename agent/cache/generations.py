@@ -23,15 +23,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from tinydb import TinyDB
 from tinydb.storages import Storage
 
 from agent.cache.contents import Contents, KeyUse, ServiceKey
 from agent.cache.parts import PartLost, PartStore
+from agent.cache.stored_groups import group_document, group_of
 from agent.cache.tokens import TokensUnreadable, TokenTable, build_table
-from agent.core.policy import Driver, Group, Schedule, Token, Vehicle, Window
+from agent.core.policy import Driver, Token, Vehicle
 from agent.files import replace_durably, sync_folder
 from sync.trust_store import ROLES, Role, Trust
 
@@ -214,7 +214,7 @@ def _write_documents(path: Path, contents: Contents) -> None:
                 "expired_after_s": int(contents.expired_after.total_seconds()),
             }
         ],
-        "groups": [_group_document(each) for each in contents.groups.values()],
+        "groups": [group_document(each) for each in contents.groups.values()],
         "drivers": [
             {"id": each.id, "language": each.language, "cost_centre": each.cost_centre}
             for each in contents.drivers.values()
@@ -236,7 +236,7 @@ def _read_documents(path: Path) -> Contents:
             key_check=policy["key_check"],
             stale_after=timedelta(seconds=policy["stale_after_s"]),
             expired_after=timedelta(seconds=policy["expired_after_s"]),
-            groups={each["id"]: _group(each) for each in database.table("groups").all()},
+            groups={each["id"]: group_of(each) for each in database.table("groups").all()},
             drivers={each["id"]: Driver(**each) for each in database.table("drivers").all()},
             vehicles={each["id"]: Vehicle(**each) for each in database.table("vehicles").all()},
             keys=tuple(
@@ -244,43 +244,6 @@ def _read_documents(path: Path) -> Contents:
                 for each in database.table("keys").all()
             ),
         )
-
-
-def _group_document(group: Group) -> dict[str, Any]:
-    schedule = group.schedule
-    return {
-        "id": group.id,
-        "parent": group.parent,
-        "networks": None if group.networks is None else sorted(group.networks),
-        "countries": None if group.countries is None else sorted(group.countries),
-        "schedule": None
-        if schedule is None
-        else {
-            "zone": schedule.zone.key,
-            "windows": [
-                [sorted(window.weekdays), window.start_minute, window.end_minute] for window in schedule.windows
-            ],
-        },
-        "max_sessions_per_token": group.max_sessions_per_token,
-        "max_sessions_per_vehicle": group.max_sessions_per_vehicle,
-        "max_energy_wh": group.max_energy_wh,
-    }
-
-
-def _group(document: Mapping[str, Any]) -> Group:
-    fields = dict(document)
-    for name in ("networks", "countries"):
-        if fields[name] is not None:
-            fields[name] = frozenset(fields[name])
-    if fields["schedule"] is not None:
-        fields["schedule"] = Schedule(
-            zone=ZoneInfo(fields["schedule"]["zone"]),
-            windows=tuple(
-                Window(weekdays=frozenset(days), start_minute=start, end_minute=end)
-                for days, start, end in fields["schedule"]["windows"]
-            ),
-        )
-    return Group(**fields)
 
 
 def _manifest(folder: Path, generation: Generation, count: int) -> bytes:

@@ -1,15 +1,17 @@
 """The fleet's policy as values: tokens, people, vehicles, groups and what each group may do.
 
-Nothing here decides (rules.py, decisions.py) and nothing here reads documents (agent/cache).
+Nothing here decides (rules/, decisions.py) and nothing here reads documents (agent/cache).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from zoneinfo import ZoneInfo
+from types import MappingProxyType
+
+from agent.core.terms import Demand, Effects, Holidays, Leniences, Schedule
 
 MAX_GROUP_DEPTH = 8
 
@@ -49,27 +51,11 @@ class Vehicle:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Window:
-    """Local minutes of the day, [start, end), on weekdays (0 = Monday). It belongs to the day on which it starts."""
-
-    weekdays: frozenset[int]
-    start_minute: int
-    end_minute: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Schedule:
-    """When charging may start: inside any window, in this zone."""
-
-    zone: ZoneInfo
-    windows: tuple[Window, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
     """What its members may do. None means that this level says nothing; an empty set allows nothing.
 
     Inheritance is conjunction: a child may only narrow, so every level from the group to its root must agree.
+    `effects` and `missing` change what this level's own rules do, never those of another level.
     """
 
     id: str
@@ -80,6 +66,15 @@ class Group:
     max_sessions_per_token: int | None = None
     max_sessions_per_vehicle: int | None = None
     max_energy_wh: int | None = None
+    denied_sites: frozenset[str] | None = None
+    preferred_sites: frozenset[str] | None = None
+    holidays: Holidays | None = None
+    connectors: frozenset[str] | None = None
+    max_power_w: int | None = None
+    demands: tuple[Demand, ...] = ()
+    lossy_cards: bool | None = None
+    effects: Effects = field(default_factory=lambda: MappingProxyType({}))
+    missing: Leniences = field(default_factory=lambda: MappingProxyType({}))
 
 
 class Freshness(StrEnum):
@@ -124,10 +119,5 @@ class Policy:
 
 
 def normalise_network(text: str) -> str:
-    """Party or hub operator id for comparison: upper case, without `*` and `-` (DE*ABC = DEABC)."""
+    """Party, hub operator, site or EVSE id for comparison: upper case, without `*` and `-` (DE*ABC = DEABC)."""
     return text.upper().replace("*", "").replace("-", "").strip()
-
-
-def normalise_country(text: str) -> str:
-    """ISO 3166-1 alpha-2, upper case."""
-    return text.strip().upper()

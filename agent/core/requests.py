@@ -10,12 +10,17 @@ from agent.core.policy import Token
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where the charge would happen, as far as is known. None is missing, and the rules say what missing means."""
+    """Where the charge would happen, as far as is known. None is missing, and the rules say what missing means.
+
+    `connector` is its type in OCPI's words, `power_w` what the charging point is rated for.
+    """
 
     evse: str | None = None
     network: str | None = None
     country: str | None = None
     site: str | None = None
+    connector: str | None = None
+    power_w: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

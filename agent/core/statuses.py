@@ -29,10 +29,11 @@ _BLOCKED = Statuses(ocpi="BLOCKED", ocpp16="Blocked", ocpp201="Blocked", oicp="2
 _EXPIRED = Statuses(ocpi="EXPIRED", ocpp16="Expired", ocpp201="Expired", oicp="210")
 _PLACE = Statuses(ocpi="NOT_ALLOWED", ocpp16="Invalid", ocpp201="NotAtThisLocation", oicp="106")
 _TIME = Statuses(ocpi="NOT_ALLOWED", ocpp16="Invalid", ocpp201="NotAtThisTime", oicp="106")
+_TYPE = Statuses(ocpi="NOT_ALLOWED", ocpp16="Invalid", ocpp201="NotAllowedTypeEVSE", oicp="106")
 _BUSY = Statuses(ocpi="NOT_ALLOWED", ocpp16="ConcurrentTx", ocpp201="ConcurrentTx", oicp="602")
 _OTHER = Statuses(ocpi="NOT_ALLOWED", ocpp16="Invalid", ocpp201="Invalid", oicp="106")
 
-# Most severe first: blocked, expired, place, time, other. The order of this table is the order of reasons.
+# Most severe first: blocked, expired, place, time, type, other. The order of this table is the order of reasons.
 TABLE: dict[ReasonCode, Statuses] = {
     ReasonCode.TOKEN_BLOCKED: _BLOCKED,
     ReasonCode.TOKEN_EXPIRED: _EXPIRED,
@@ -42,11 +43,18 @@ TABLE: dict[ReasonCode, Statuses] = {
     ReasonCode.TOKEN_UNKNOWN: _UNKNOWN,
     ReasonCode.NETWORK: _PLACE,
     ReasonCode.COUNTRY: _PLACE,
+    ReasonCode.SITE: _PLACE,
+    ReasonCode.NON_PREFERRED_SITE: _PLACE,
     ReasonCode.TIME_WINDOW: _TIME,
+    ReasonCode.HOLIDAY: _TIME,
+    ReasonCode.CALENDAR_STALE: _TIME,
     ReasonCode.TOKEN_NOT_YET_VALID: _TIME,
+    ReasonCode.POWER_LIMIT: _TYPE,
+    ReasonCode.CONNECTOR: _TYPE,
     ReasonCode.CONCURRENT_SESSION: _BUSY,
     ReasonCode.EVSE_OCCUPIED: _BUSY,
     ReasonCode.EVSE_UNAVAILABLE: _OTHER,
+    ReasonCode.ASSURANCE: _OTHER,
     ReasonCode.SEVERAL_CARDS: _OTHER,
     ReasonCode.CLOCK_UNTRUSTED: _OTHER,
     ReasonCode.CACHE_STALE: _OTHER,

@@ -1,6 +1,6 @@
 """The fleet office's own files become the documents of a bundle. Card UIDs are clear here and nowhere after.
 
-    policy.toml    stale_after_hours, expired_after_hours, [groups.NAME]
+    policy.toml    stale_after_hours, expired_after_hours, [calendars.NAME], [groups.NAME]
     drivers.toml   [drivers.NAME]           vehicles.toml   [vehicles.NAME]
     tokens.toml    [[tokens]] uid = "04A1..."        or tokens.csv with these columns
     devices/       NAME.jwk: the public key that device NAME shows as vault/device.jwk, or a JWK Set of all it ever had
@@ -17,7 +17,7 @@ import json
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, time
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ from sync.signing import SigningError, thumbprint
 # ISO 14443 single, double, triple; EM4100; ISO 15693 and FeliCa.
 UID_BYTES = (4, 5, 7, 8, 10)
 _SEPARATORS = re.compile(r"[\s:.-]")
-_POLICY_KEYS = ("stale_after_hours", "expired_after_hours", "groups")
+_POLICY_KEYS = ("stale_after_hours", "expired_after_hours", "calendars", "groups")
 _COLUMNS = (
     "uid",
     "label",
@@ -135,16 +135,45 @@ def _policy(document: dict[str, Any], problems: list[str]) -> dict[str, Any]:
     for key in document:
         if key not in _POLICY_KEYS:
             problems.append(f"policy.toml: {key}: unknown key{_near(key, _POLICY_KEYS)}")
-    groups = document.get("groups", {})
-    if not isinstance(groups, dict) or not all(isinstance(group, dict) for group in groups.values()):
-        problems.append("policy.toml: groups: write each group as a table, [groups.NAME]")
-        return {}
+    document = _with_days_as_text(document)
+    groups = _tables(document, "groups", problems)
+    calendars = _tables(document, "calendars", problems)
+    for name, calendar in calendars.items():
+        problems.extend(f"policy.toml: calendars.{name}.{each}" for each in entry_problems("calendar", calendar))
     for name, group in groups.items():
         problems.extend(f"policy.toml: groups.{name}.{each}" for each in entry_problems("group", group))
         parent = group.get("parent")
         if isinstance(parent, str) and parent not in groups:
             problems.append(f"policy.toml: groups.{name}.parent: no group is named {parent!r}{_near(parent, groups)}")
-    return {key: document[key] for key in _POLICY_KEYS if key in document} | {"groups": groups}
+        holidays = group.get("holidays", {})
+        for each in holidays.get("calendars", []) if isinstance(holidays, dict) else []:
+            if isinstance(each, str) and each not in calendars:
+                problems.append(
+                    f"policy.toml: groups.{name}.holidays: no calendar is named {each!r}{_near(each, calendars)}"
+                )
+    known = {key: document[key] for key in _POLICY_KEYS if key in document}
+    return known | {"groups": groups} | ({"calendars": calendars} if calendars else {})
+
+
+def _tables(document: Mapping[str, Any], key: str, problems: list[str]) -> dict[str, dict[str, Any]]:
+    tables = document.get(key, {})
+    if not isinstance(tables, dict) or not all(isinstance(each, dict) for each in tables.values()):
+        problems.append(f"policy.toml: {key}: write each {key.removesuffix('s')} as a table, [{key}.NAME]")
+        return {}
+    return tables
+
+
+def _with_days_as_text(value: Any) -> Any:
+    """TOML has days and moments of its own; the documents have them as text."""
+    match value:
+        case dict():
+            return {name: _with_days_as_text(each) for name, each in value.items()}
+        case list():
+            return [_with_days_as_text(each) for each in value]
+        case date() | time():
+            return value.isoformat()
+        case _:
+            return value
 
 
 def _named(path: Path, kind: Entry, problems: list[str]) -> dict[str, dict[str, Any]]:

@@ -20,9 +20,10 @@ from agent.core.facts import Fact
 from agent.core.instants import ClockQuality, Instant
 from agent.core.memory import Effects, Setup, State, Timing
 from agent.core.observations import Observation, Presented
-from agent.core.policy import Driver, Group, Policy, Schedule, Token, Vehicle, Window
+from agent.core.policy import Driver, Group, Policy, Token, Vehicle
 from agent.core.requests import Place, Request, Usage
 from agent.core.sessions import Session
+from agent.core.terms import Schedule, Window
 
 NOON = datetime(2027, 3, 10, 12, 0, tzinfo=UTC)  # a Wednesday
 BOOT = "boot-1"

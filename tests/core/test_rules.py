@@ -16,6 +16,7 @@ from agent.core.policy import TokenStatus
 from agent.core.reasons import Reason, ReasonCode
 from agent.core.requests import Place, Usage
 from agent.core.statuses import ACCEPTED, TABLE, by_severity, statuses_of
+from agent.core.terms import Lenience
 from tests.core.builders import (
     NOON,
     a_credential,
@@ -31,6 +32,7 @@ from tests.core.builders import (
     ask,
     codes,
 )
+from tests.core.fleet_rows import FLEET_ROWS
 
 SECOND = timedelta(seconds=1)
 TICK = timedelta(microseconds=1)
@@ -281,12 +283,14 @@ def clock_rows() -> list[tuple[str, Any, str]]:
     ]
 
 
-ROWS = [*token_rows(), *policy_rows(), *place_rows(), *usage_rows(), *clock_rows()]
+ROWS = [*token_rows(), *policy_rows(), *place_rows(), *usage_rows(), *clock_rows(), *FLEET_ROWS]
 
 
 @pytest.mark.parametrize(("question", "reasons"), [pytest.param(row[1], row[2], id=row[0]) for row in ROWS])
 def test_each_sentence_of_the_rules_holds(question: Any, reasons: str) -> None:
-    assert " ".join(codes(question())) == reasons
+    decision = question()
+
+    assert " ".join((*codes(decision), *(f"!{each.code}" for each in decision.warnings))) == reasons
 
 
 WEDNESDAY, THURSDAY, FRIDAY, SATURDAY = 2, 3, 4, 5
@@ -435,6 +439,19 @@ def test_the_narrowest_energy_cap_of_every_level_counts() -> None:
     assert decision.limits.max_energy_wh == 20_000
 
 
+def test_missing_data_may_leave_a_stated_limit() -> None:
+    little = {rules.Kind.NETWORKS: Lenience(effect=rules.Effect.WARN, max_energy_wh=5_000)}
+    policy = a_policy(a_group(networks={"DE*ABC"}, missing=little, max_energy_wh=30_000))
+
+    unknown, known = (ask(a_request(place=a_place(network=each)), policy) for each in (None, "DE*ABC"))
+
+    assert [reason.code for reason in unknown.warnings] == [ReasonCode.NETWORK]
+    assert isinstance(unknown, Granted)
+    assert unknown.limits.max_energy_wh == 5_000
+    assert isinstance(known, Granted)
+    assert known.limits.max_energy_wh == 30_000
+
+
 def test_the_group_that_objects_is_named() -> None:
     policy = a_policy(a_group(parent="all", networks={"DE*XYZ"}), a_group("all", networks={"NL*XYZ"}))
 
@@ -453,13 +470,21 @@ def test_missing_data_is_marked_as_missing() -> None:
     assert [(reason.code, reason.missing) for reason in decision.reasons] == [("NETWORK", True), ("COUNTRY", True)]
 
 
-def test_every_rule_says_what_missing_data_means_and_none_lets_it_pass() -> None:
-    assert {rule.when_missing for rule in rules.RULES} == {rules.Effect.DENY}
+def test_every_rule_says_what_missing_data_means_and_by_itself_few_let_it_pass() -> None:
+    lenient = {rule.name: rule.when_missing.value for rule in rules.RULES if rule.when_missing is not rules.Effect.DENY}
+
+    assert lenient == {
+        "site_preferred": "warn",
+        "calendar_current": "warn",
+        "connector_allowed": "warn",
+        "power_within": "warn",
+    }
     assert len({rule.name for rule in rules.RULES}) == len(rules.RULES)
 
 
 def test_every_reason_has_a_row_above() -> None:
-    assert {code for row in ROWS for code in row[2].split()} | {"TIME_WINDOW"} == {code.value for code in ReasonCode}
+    told = {code.strip("!") for row in ROWS for code in row[2].split()}
+    assert told | {"TIME_WINDOW"} == {code.value for code in ReasonCode}
 
 
 @pytest.mark.parametrize("code", ReasonCode)
@@ -500,12 +525,13 @@ def test_the_most_severe_reason_is_told_and_the_others_are_counted() -> None:
     assert texts.refusal_text(reasons, "en") == f"Card blocked (+{len(ReasonCode) - 1})"
 
 
-def test_severity_is_a_total_order_blocked_expired_place_time_other() -> None:
+def test_severity_is_a_total_order_blocked_expired_place_time_type_other() -> None:
     ranked = [reason.code for reason in by_severity(Reason(code=code, rule="any") for code in reversed(ReasonCode))]
 
     assert ranked == list(TABLE)
     assert set(ranked) == set(ReasonCode)
     kinds = [TABLE[code].ocpp201 for code in ranked]
-    places = [kinds.index(kind) for kind in ("Blocked", "Expired", "NotAtThisLocation", "NotAtThisTime")]
+    types = ("Blocked", "Expired", "NotAtThisLocation", "NotAtThisTime", "NotAllowedTypeEVSE")
+    places = [kinds.index(kind) for kind in types]
     assert places == sorted(places)
     assert kinds.count("Invalid") == len([kind for kind in kinds[max(places) :] if kind == "Invalid"]) + 1  # NO_POLICY

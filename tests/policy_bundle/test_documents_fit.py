@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.cache.documents import DocumentUnfit, read_contents, read_shard
+from agent.core.terms import Effect, Kind, Lenience
 
 Spoil = Callable[[dict[str, Any]], None]
 
@@ -29,6 +30,14 @@ def _group(**fields: Any) -> Spoil:
 def _window(**fields: Any) -> Spoil:
     window = {"days": ["mon"], "start": "06:00", "end": "20:00", **fields}
     return _group(schedule={"zone": "Europe/Berlin", "windows": [window]})
+
+
+def _calendars(zone: str = "Europe/Berlin", **fields: Any) -> Spoil:
+    def spoil(policy: dict[str, Any]) -> None:
+        policy["calendars"] = {"public": {"until": "2027-12-31", "days": ["2027-01-01"], **fields}}
+        policy["groups"]["fleet"]["holidays"] = {"zone": zone, "calendars": ["public"]}
+
+    return spoil
 
 
 POLICY_FAULTS: list[tuple[str, Spoil, str]] = [
@@ -53,6 +62,17 @@ POLICY_FAULTS: list[tuple[str, Spoil, str]] = [
     ("window from 24:00", _window(start="24:00"), "is no window"),
     ("unknown day", _window(days=["monday"]), "windows.0.days.0: "),
     ("no day", _window(days=[]), "windows.0.days: "),
+    ("unknown country in three letters", _group(countries=["XXX"]), "no country of ISO 3166-1"),
+    ("effect of a rule that is none", _group(effects={"weather": "warn"}), "groups.fleet.effects.weather"),
+    ("effect that is none", _group(effects={"networks": "perhaps"}), "groups.fleet.effects.networks: "),
+    ("missing data with another limit", _group(missing={"networks": {"max_eur": 5}}), "groups.fleet.missing.networks"),
+    ("demand of a grade that is none", _group(demands=[{"assurance": "good"}]), "groups.fleet.demands.0.assurance: "),
+    ("unknown calendar", _group(holidays={"zone": "UTC", "calendars": ["x"]}), "calendar 'x' is not in the policy"),
+    ("holidays of no calendar", _group(holidays={"zone": "UTC", "calendars": []}), "holidays.calendars: "),
+    ("holidays nowhere", _calendars(zone="Mars"), "groups.fleet.holidays.zone: 'Mars' is no IANA"),
+    ("calendar that says more than it knows", _calendars(days=["2028-01-01"]), "is after its own horizon"),
+    ("calendar with a day that is none", _calendars(days=["2027-02-30"]), "must be a day, such as 2027-12-25"),
+    ("connector in words", _group(connectors=["Type 2"]), "groups.fleet.connectors.0: "),
 ]
 
 
@@ -67,6 +87,40 @@ def test_policy_with_a_fault_is_unfit(make: Any, spoil: Spoil, told: str) -> Non
 
     assert str(caught.value).startswith("policy.json: ")
     assert told in str(caught.value)
+
+
+EVERYTHING: dict[str, Any] = {
+    "networks": ["DE*ABC"],
+    "countries": ["deu", "NL"],
+    "schedule": {"zone": "Europe/Berlin", "windows": [{"days": ["mon", "sun"], "start": "22:00", "end": "06:00"}]},
+    "max_sessions_per_token": 2,
+    "max_energy_wh": 60_000,
+    "denied_sites": ["mall-7"],
+    "preferred_sites": ["depot"],
+    "holidays": {"zone": "Europe/Berlin", "calendars": ["public"]},
+    "connectors": ["IEC_62196_T2"],
+    "max_power_w": 22_000,
+    "demands": [{"assurance": "authenticated", "outside_countries": ["DEU"], "above_power_w": 100_000}],
+    "lossy_cards": True,
+    "effects": {"sites": "warn"},
+    "missing": {"networks": "allow", "power": {"max_energy_wh": 5_000}},
+}
+CALENDARS = {"public": {"until": "2027-12-31", "days": ["2027-01-01", "2027-12-25"]}}
+
+
+def test_a_group_that_says_everything_comes_back_from_its_generation_as_it_was_read(make: Any, device: Any) -> None:
+    fleet = make.AFleet(device.folder.parent / "another", device.fleet)
+    device.root = fleet.root
+    bodies = make.documents(fleet=device.fleet, groups={"fleet": EVERYTHING}, calendars=CALENDARS)
+
+    device.updates(fleet.publishes(bodies=bodies))
+    device.starts(make.at())
+
+    group = device.cache.active.policy.groups["fleet"]
+    assert group == read_contents(bodies).groups["fleet"]
+    assert {name for name in EVERYTHING if not getattr(group, name)} == set()
+    assert (group.countries, group.denied_sites) == ({"DE", "NL"}, {"MALL7"})
+    assert group.missing[Kind.POWER] == Lenience(effect=Effect.WARN, max_energy_wh=5_000)
 
 
 TOKEN_FAULTS: list[tuple[str, dict[str, Any], str]] = [

@@ -90,6 +90,22 @@ def test_keys_are_for_their_owner_only(office: Path) -> None:
     assert not [path for path in (office / "repository").rglob("*") if b"PRIVATE" in _bytes(path)]
 
 
+def test_calendars_are_written_with_the_days_of_toml(office: Path, source: Path, capsys: Any) -> None:
+    text = (source / "policy.toml").read_text()
+    days = "[calendars.public]\nuntil = 2027-12-31\ndays = [2027-12-25]\n"
+    holidays = '[groups.trucks.holidays]\nzone = "Europe/Berlin"\ncalendars = ["{}"]\n'
+    (source / "policy.toml").write_text(text + days + holidays.format("public"))
+    assert main(["fleet", "publish", str(office), "--policy", str(source)]) == 0
+    (source / "policy.toml").write_text(text + days.replace("until =", "till =") + holidays.format("pubic"))
+    capsys.readouterr()
+
+    assert main(["fleet", "publish", str(office), "--policy", str(source)]) != 0
+
+    told = capsys.readouterr().err
+    assert "policy.toml: calendars.public.till: unknown key, did you mean 'until'?" in told
+    assert "policy.toml: groups.trucks.holidays: no calendar is named 'pubic', did you mean 'public'?" in told
+
+
 def _bytes(path: Path) -> bytes:
     return path.read_bytes() if path.is_file() else b""
 

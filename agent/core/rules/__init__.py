@@ -1,0 +1,100 @@
+"""The fleet's rules: a table of small named functions, each named for what it wants, one file a subject.
+
+A rule answers with its objections. It never knows of another rule, their order never matters, and each says here what
+missing data means to it. Emptiness refuses. Their mapping to peers' statuses is statuses.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import assert_never
+
+from agent.core.instants import Instant
+from agent.core.policy import Policy
+from agent.core.reasons import Reason
+from agent.core.requests import Request, Usage
+from agent.core.rules.bundle import clock_trusted, freshness, group_known, policy_age, policy_in_force
+from agent.core.rules.card import assured_enough, one_card, token_active, token_known
+from agent.core.rules.charger import (
+    charger_free,
+    charger_reachable,
+    connector_allowed,
+    power_within,
+    storage_ready,
+)
+from agent.core.rules.hours import calendar_current, inside_window, no_holiday, opens
+from agent.core.rules.place import country_allowed, network_allowed, site_allowed, site_preferred
+from agent.core.rules.question import Objection, Question, Rule
+from agent.core.rules.usage import not_concurrent
+from agent.core.terms import Effect, Kind
+
+__all__ = [
+    "RULES",
+    "Effect",
+    "Findings",
+    "Kind",
+    "Objection",
+    "Question",
+    "Rule",
+    "freshness",
+    "objections",
+    "opens",
+    "policy_age",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Findings:
+    """What the rules object to, and the least energy that a rule allows where it could not look."""
+
+    refusals: tuple[Reason, ...]
+    warnings: tuple[Reason, ...]
+    max_energy_wh: int | None = None
+
+
+RULES: tuple[Rule, ...] = (
+    Rule(policy_in_force, when_missing=Effect.DENY),
+    Rule(clock_trusted, when_missing=Effect.DENY),
+    Rule(token_known, when_missing=Effect.DENY),
+    Rule(token_active, when_missing=Effect.DENY),
+    Rule(group_known, when_missing=Effect.DENY),
+    Rule(assured_enough, when_missing=Effect.DENY, kind=Kind.ASSURANCE),
+    Rule(network_allowed, when_missing=Effect.DENY, kind=Kind.NETWORKS),
+    Rule(country_allowed, when_missing=Effect.DENY, kind=Kind.COUNTRIES),
+    Rule(site_allowed, when_missing=Effect.DENY, kind=Kind.SITES),
+    Rule(site_preferred, when_missing=Effect.WARN, effect=Effect.WARN),
+    Rule(inside_window, when_missing=Effect.DENY, kind=Kind.SCHEDULE),
+    Rule(no_holiday, when_missing=Effect.DENY, kind=Kind.HOLIDAYS),
+    Rule(calendar_current, when_missing=Effect.WARN, kind=Kind.HOLIDAYS),
+    Rule(connector_allowed, when_missing=Effect.WARN, kind=Kind.CONNECTORS),
+    Rule(power_within, when_missing=Effect.WARN, kind=Kind.POWER),
+    Rule(not_concurrent, when_missing=Effect.DENY),
+    Rule(storage_ready, when_missing=Effect.DENY),
+    Rule(one_card, when_missing=Effect.DENY),
+    Rule(charger_free, when_missing=Effect.DENY),
+    Rule(charger_reachable, when_missing=Effect.DENY),
+)
+
+
+def objections(request: Request, policy: Policy | None, usage: Usage, now: Instant) -> Findings:
+    """Of every rule, in the table's order."""
+    levels = () if policy is None or request.token is None else tuple(policy.levels(request.token.group) or ())
+    asked = Question(request=request, policy=policy, usage=usage, now=now, levels=levels)
+    refusals: list[Reason] = []
+    warnings: list[Reason] = []
+    stated: list[int] = []
+    for rule in RULES:
+        for found in rule.check(asked):
+            verdict = rule.verdict(found)
+            match verdict.effect:
+                case Effect.DENY:
+                    refusals.append(rule.reason(found))
+                case Effect.WARN:
+                    warnings.append(rule.reason(found))
+                case Effect.ALLOW:
+                    pass
+                case _:
+                    assert_never(verdict.effect)
+            if verdict.max_energy_wh is not None:
+                stated.append(verdict.max_energy_wh)
+    return Findings(refusals=tuple(refusals), warnings=tuple(warnings), max_energy_wh=min(stated, default=None))

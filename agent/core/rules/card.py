@@ -1,0 +1,89 @@
+"""Rules about the card: whom it names, whether that is still so, and how well the reading proves it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+
+from agent.core.countries import normalise_country
+from agent.core.credentials import Assurance
+from agent.core.policy import TokenStatus, normalise_network
+from agent.core.reasons import ReasonCode
+from agent.core.requests import Request
+from agent.core.rules.place import countries_of, networks_of
+from agent.core.rules.question import Objection, Question
+from agent.core.terms import Demand
+
+GRADES = tuple(Assurance)  # weakest first
+
+
+def one_card(asked: Question) -> Iterator[Objection]:
+    """One card in the field: with two, nobody knows who asked."""
+    if asked.request.crowded:
+        yield Objection(code=ReasonCode.SEVERAL_CARDS)
+
+
+def token_known(asked: Question) -> Iterator[Objection]:
+    """The credential names somebody and that token is in the fleet's table."""
+    request = asked.request
+    if request.crowded:
+        return  # one_card says so; which of them is meant is not known
+    if request.lookup_failed:
+        yield Objection(code=ReasonCode.CACHE_UNREADABLE, missing=True)
+    elif request.credential.assurance is Assurance.RANDOM or not request.credential.is_identity:
+        yield Objection(code=ReasonCode.TOKEN_RANDOM_UID, observed=request.credential.assurance)
+    elif request.token is None:
+        yield Objection(code=ReasonCode.TOKEN_UNKNOWN, missing=True)
+
+
+def token_active(asked: Question) -> Iterator[Objection]:
+    """Not blocked, and not_before <= now < until. Expiry looks at the latest proven time, a start at the clock."""
+    token, now = asked.request.token, asked.now
+    if token is None:
+        return  # token_known has said so
+    if token.status is not TokenStatus.ACTIVE:
+        yield Objection(code=ReasonCode.TOKEN_BLOCKED, observed=token.status, limit=TokenStatus.ACTIVE)
+    if token.not_before is not None and now.utc < token.not_before:
+        yield Objection(code=ReasonCode.TOKEN_NOT_YET_VALID, observed=stamp(now.utc), limit=stamp(token.not_before))
+    if token.until is not None and now.latest >= token.until:
+        yield Objection(code=ReasonCode.TOKEN_EXPIRED, observed=stamp(now.latest), limit=stamp(token.until))
+
+
+def assured_enough(asked: Question) -> Iterator[Objection]:
+    """The card is as good as every demand that applies here. Part of a UID serves only where a group permits it.
+
+    Like the default of concurrency, that refusal is lifted by any level that says so, and kept by any that says no.
+    """
+    if not asked.levels:
+        return  # group_known, token_known have said so
+    given = asked.request.credential.assurance
+    permitted = [level.lossy_cards for level in asked.levels if level.lossy_cards is not None]
+    if given is Assurance.LOSSY and not (permitted and all(permitted)):
+        yield Objection(code=ReasonCode.ASSURANCE, observed=given, limit="a whole UID")
+    for level in asked.levels:
+        for demand in level.demands:
+            if GRADES.index(given) >= GRADES.index(demand.assurance):
+                continue
+            holds = [each for each in conditions(demand, asked.request) if each is not True]
+            if False not in holds:
+                missing = None in holds
+                yield Objection(
+                    code=ReasonCode.ASSURANCE, observed=given, limit=demand.assurance, level=level, missing=missing
+                )
+
+
+def conditions(demand: Demand, request: Request) -> Iterator[bool | None]:
+    """Each named condition: it holds, it does not, or nobody knows."""
+    place = request.place
+    if demand.networks is not None:
+        network = normalise_network(place.network or "")
+        yield network in networks_of(demand.networks) if network else None
+    if demand.outside_countries is not None:
+        country = normalise_country(place.country or "")
+        yield country not in countries_of(demand.outside_countries) if country else None
+    if demand.above_power_w is not None:
+        yield place.power_w > demand.above_power_w if place.power_w is not None else None
+
+
+def stamp(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%dT%H:%M:%SZ}"

@@ -1,0 +1,86 @@
+"""What every rule is asked, and how it answers: with objections, or with nothing. Who asks them is __init__.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+
+from agent.core.instants import Instant
+from agent.core.policy import Group, Policy
+from agent.core.reasons import Reason, ReasonCode
+from agent.core.requests import Request, Usage
+from agent.core.terms import Effect, Kind, Lenience
+
+SEVERITY = (Effect.ALLOW, Effect.WARN, Effect.DENY)  # mildest first
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """`levels`: the groups that bind this token, nearest first; none when there is nothing to ask of them."""
+
+    request: Request
+    policy: Policy | None
+    usage: Usage
+    now: Instant
+    levels: tuple[Group, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Objection:
+    """What a rule found wrong. `missing` says that it could not look, and the rule and its level say what then."""
+
+    code: ReasonCode
+    observed: str = ""
+    limit: str = ""
+    level: Group | None = None
+    missing: bool = False
+
+
+Check = Callable[[Question], Iterable[Objection]]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A rule: its function, what it does and makes of missing data, and the name under which a group changes that."""
+
+    check: Check
+    when_missing: Effect
+    kind: Kind | None = None
+    effect: Effect = Effect.DENY
+
+    @property
+    def name(self) -> str:
+        return self.check.__name__
+
+    def verdict(self, found: Objection) -> Lenience:
+        """What follows from an objection. Unless a group says so, missing data is never worse than a failure."""
+        level = found.level if self.kind is not None else None
+        effect = self.effect if level is None else level.effects.get(self.kind, self.effect)  # type: ignore[arg-type]
+        if not found.missing:
+            return Lenience(effect=effect)
+        said = None if level is None else level.missing.get(self.kind)  # type: ignore[arg-type]
+        return said or Lenience(effect=min(effect, self.when_missing, key=SEVERITY.index))
+
+    def reason(self, found: Objection) -> Reason:
+        return Reason(
+            code=found.code,
+            rule=self.name,
+            observed=found.observed,
+            limit=found.limit,
+            group=found.level.id if found.level is not None else None,
+            missing=found.missing,
+        )
+
+
+def binds(level: Group, kind: Kind) -> bool:
+    """Whether a failure of this level's rule can refuse."""
+    return level.effects.get(kind, Effect.DENY) not in (Effect.WARN, Effect.ALLOW)
+
+
+def listed(values: Iterable[str]) -> str:
+    return ",".join(sorted(values)) or "none"
+
+
+def hours(age: timedelta) -> str:
+    return f"{age.total_seconds() / 3600:.1f} h"

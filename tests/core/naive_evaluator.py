@@ -1,0 +1,179 @@
+"""A second evaluator, written from the reference page's sentences with sets and minutes of the week: no rule table.
+
+Warnings begin with `!`.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from agent.core.countries import ALPHA_2
+from agent.core.instants import Instant
+from agent.core.policy import Group, Policy
+from agent.core.requests import Request, Usage
+
+FORGIVEN = {"connectors", "power"}  # what missing data means by itself: these warn, the others refuse
+GRADES = {"lossy": 0, "random": 1, "static": 2, "authenticated": 3}
+
+
+def naive(request: Request, policy: Policy | None, usage: Usage, now: Instant) -> set[str]:
+    why: set[str] = set()
+    card = request.token
+    chain = ancestors(policy, card.group) if policy and card else []
+    newest = max(now.utc, now.floor)
+    back = (now.floor - now.utc).total_seconds() > 120
+    doubtful = back or now.quality == "unknown"
+
+    if not policy or (card and chain is None):
+        why.add("NO_POLICY")
+    chain = chain or []
+
+    if policy:
+        seconds = (newest - policy.confirmed).total_seconds()
+        same_boot = policy.confirmed_boot == now.boot
+        if same_boot:
+            seconds = max(seconds, (now.monotonic_ms - policy.confirmed_ms) / 1000)
+        if seconds > policy.expired_after.total_seconds():
+            why.add("POLICY_EXPIRED")
+        elif seconds > policy.stale_after.total_seconds() or (doubtful and not same_boot):
+            why |= {"CACHE_STALE"} if card and not card.offline else set()
+
+    timed = any(
+        (level.schedule and level.effects.get("schedule", "deny") == "deny")  # type: ignore[call-overload]
+        or (level.holidays and level.effects.get("holidays", "deny") == "deny")  # type: ignore[call-overload]
+        for level in chain
+    ) or (card and (card.until or card.not_before))
+    if back or (doubtful and timed):
+        why.add("CLOCK_UNTRUSTED")
+
+    if request.crowded:
+        why.add("SEVERAL_CARDS")
+    elif request.lookup_failed:
+        why.add("CACHE_UNREADABLE")
+    elif request.credential.assurance == "random" or request.credential.reference == "":
+        why.add("TOKEN_RANDOM_UID")
+    elif not card:
+        why.add("TOKEN_UNKNOWN")
+
+    if card:
+        if card.status == "blocked":
+            why.add("TOKEN_BLOCKED")
+        if card.not_before and not card.not_before <= now.utc:
+            why.add("TOKEN_NOT_YET_VALID")
+        if card.until and not newest < card.until:
+            why.add("TOKEN_EXPIRED")
+        if chain_limit(chain, "max_sessions_per_token") <= len(usage.sessions_of_token):
+            why.add("CONCURRENT_SESSION")
+        if chain_limit(chain, "max_sessions_per_vehicle") <= len(usage.sessions_of_vehicle):
+            why.add("CONCURRENT_SESSION")
+
+    for level in chain:
+        for code, kind, missing in level_troubles(level, request, now):
+            why |= judged(code, kind, missing, level)
+
+    if chain and request.credential.assurance == "lossy":
+        said = {level.lossy_cards for level in chain} - {None}
+        if said != {True}:
+            why.add("ASSURANCE")
+
+    if usage.session_at_charger:
+        why.add("EVSE_OCCUPIED")
+    if not usage.charger_reachable:
+        why.add("EVSE_UNAVAILABLE")
+    if usage.storage_full:
+        why.add("STORAGE_FULL")
+    return why
+
+
+def level_troubles(level: Group, request: Request, now: Instant) -> list[tuple[str, str, bool]]:
+    """(code, kind, missing) of everything that one level has against it."""
+    found: list[tuple[str, str, bool]] = []
+    place, newest = request.place, max(now.utc, now.floor)
+
+    def outside(code: str, kind: str, value: str, allowed: Any) -> None:
+        if allowed is not None and value not in {*map(spelled, allowed)} - {""}:
+            found.append((code, kind, value == ""))
+
+    outside("NETWORK", "networks", spelled(place.network), level.networks)
+    if level.countries is not None and two(place.country) not in {*map(two, level.countries)} - {""}:
+        found.append(("COUNTRY", "countries", two(place.country) == ""))
+    outside("CONNECTOR", "connectors", spelled(place.connector), level.connectors)
+
+    denied = {*map(spelled, level.denied_sites or ())} - {""}
+    if level.denied_sites and spelled(place.site) in {"", *denied}:
+        found.append(("SITE", "sites", not spelled(place.site)))
+    preferred = level.preferred_sites
+    if spelled(place.site) and preferred is not None and spelled(place.site) not in map(spelled, preferred):
+        found.append(("NON_PREFERRED_SITE", "", False))
+
+    if level.max_power_w is not None and not (place.power_w is not None and place.power_w <= level.max_power_w):
+        found.append(("POWER_LIMIT", "power", place.power_w is None))
+
+    if level.schedule is not None and minute_of_week(newest, level.schedule.zone) not in open_week(level.schedule):
+        found.append(("TIME_WINDOW", "schedule", False))
+    if level.holidays is not None:
+        today = newest.astimezone(level.holidays.zone).date()
+        found += [("HOLIDAY", "holidays", False)] * any(today in each.days for each in level.holidays.calendars)
+        found += [("CALENDAR_STALE", "holidays", True) for each in level.holidays.calendars if each.until < today]
+
+    for demand in level.demands:
+        looked = []
+        if demand.networks is not None:
+            looked.append(spelled(place.network) and spelled(place.network) in map(spelled, demand.networks))
+        if demand.outside_countries is not None:
+            looked.append(two(place.country) and two(place.country) not in map(two, demand.outside_countries))
+        if demand.above_power_w is not None:
+            looked.append("" if place.power_w is None else place.power_w > demand.above_power_w)
+        if GRADES[request.credential.assurance] < GRADES[demand.assurance] and False not in looked:
+            found.append(("ASSURANCE", "assurance", "" in looked))
+    return found
+
+
+def judged(code: str, kind: str, missing: bool, level: Group) -> set[str]:
+    effect = str(level.effects.get(kind, "deny" if kind else "warn"))  # type: ignore[call-overload]
+    if missing:
+        default = "warn" if kind in FORGIVEN or code == "CALENDAR_STALE" else "deny"
+        mildest = next(each for each in ("allow", "warn", "deny") if each in (effect, default))
+        said = level.missing.get(kind)  # type: ignore[call-overload]
+        effect = str(said.effect) if said else mildest
+    return {"deny": {code}, "warn": {f"!{code}"}, "allow": set()}[effect]
+
+
+def two(country: str | None) -> str:
+    code = (country or "").strip().upper()
+    return ALPHA_2.get(code, code)
+
+
+def ancestors(policy: Policy, name: str | None, depth: int = 0) -> list[Group] | None:
+    if name is None:
+        return []
+    if depth == 8 or name not in policy.groups:
+        return None
+    rest = ancestors(policy, policy.groups[name].parent, depth + 1)
+    return None if rest is None else [policy.groups[name], *rest]
+
+
+def chain_limit(chain: list[Group], field: str) -> int:
+    said = sorted(getattr(level, field) for level in chain if getattr(level, field) is not None)
+    return said[0] if said else 1
+
+
+def spelled(text: str | None) -> str:
+    return "".join(letter for letter in (text or "").lower() if letter.isalnum())
+
+
+def minute_of_week(utc: datetime, zone: Any) -> int:
+    local = utc.astimezone(zone).replace(tzinfo=None)
+    return int((local - datetime(2024, 1, 1)).total_seconds() // 60) % (7 * 1440)  # noqa: DTZ001 a Monday, local
+
+
+def open_week(schedule: Any) -> set[int]:
+    week: set[int] = set()
+    for window in schedule.windows:
+        length = window.end_minute - window.start_minute
+        if length < 0:
+            length += 1440
+        for day in window.weekdays:
+            week.update((day * 1440 + window.start_minute + minute) % (7 * 1440) for minute in range(length))
+    return week

@@ -1,0 +1,167 @@
+"""Random questions from a seed; in every second one all is in order but what the groups say."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+from agent.core.credentials import RANDOM, Assurance
+from agent.core.instants import ClockQuality, Instant
+from agent.core.policy import Group, Policy, Token, TokenStatus
+from agent.core.requests import Place, Request, Usage
+from agent.core.terms import Calendar, Demand, Effect, Holidays, Kind, Lenience
+from tests.core.builders import (
+    a_credential,
+    a_policy,
+    a_request,
+    a_schedule,
+    a_token,
+    a_window,
+    an_instant,
+)
+
+NETWORKS = ("DE*ABC", "de-abc", "NL*XYZ", "FR*QQQ", "")
+COUNTRIES = ("DE", "deu", "NL", "FR", " ")
+SITES = ("depot", "yard", "Mall-7", "")
+CONNECTORS = ("IEC_62196_T2", "IEC_62196_T2_COMBO", "CHADEMO")
+DAYS = [date(2027, 1, 1) + timedelta(days=day) for day in range(365)]
+ZONES = ("Europe/Berlin", "America/New_York", "UTC")
+
+
+def a_question(draw: random.Random) -> tuple[Request, Policy | None, Usage, Instant]:
+    now = a_moment(draw)
+    token = some_token(draw, now) if draw.random() < 0.9 else None
+    credential = a_credential(assurance=draw.choice((*[Assurance.STATIC] * 12, *Assurance)))
+    request = Request(
+        credential=RANDOM if draw.random() < 0.03 else credential,
+        token=token,
+        lookup_failed=draw.random() < 0.03,
+        reader="door",
+        charger="bay",
+        place=Place(
+            network=draw.choice((*NETWORKS, *["DE*ABC"] * 8, None)),
+            country=draw.choice((*COUNTRIES, *["DE"] * 8, None)),
+            site=draw.choice((*SITES, "DEPOT", None)),
+            evse=draw.choice(("DE*ABC*E1", None)),
+            connector=draw.choice((*CONNECTORS, "chademo", None)),
+            power_w=draw.choice((11_000, 22_000, 22_001, 300_000, None)),
+        ),
+        crowded=draw.random() < 0.03,
+    )
+    usage = Usage(
+        sessions_of_token=tuple("ab"[: draw.choice((0, 0, 0, 0, 1, 2))]),
+        sessions_of_vehicle=tuple("ab"[: draw.choice((0, 0, 0, 0, 1, 2))]),
+        session_at_charger=draw.choice((*[None] * 15, "s")),
+        charger_reachable=draw.random() < 0.95,
+        storage_full=draw.random() < 0.03,
+    )
+    policy = some_policy(draw, now) if draw.random() < 0.96 else None
+    if policy is not None and draw.random() < 0.5:
+        now = an_instant(now.utc, boot="boot-1")
+        policy = replace(policy, confirmed=now.utc, confirmed_ms=0)
+        request, usage = replace(a_request(), place=request.place), Usage()
+    return request, policy, usage, now
+
+
+def a_moment(draw: random.Random) -> Instant:
+    utc = datetime(2027, 1, 1, tzinfo=UTC) + timedelta(minutes=draw.randrange(366 * 24 * 60))
+    floors = (*[timedelta(days=-90)] * 12, timedelta(0), timedelta(seconds=120), timedelta(seconds=121), timedelta(2))
+    return an_instant(
+        utc,
+        floor=utc + draw.choice(floors),
+        quality=draw.choice((*[ClockQuality.SYNCHRONISED] * 4, *ClockQuality)),
+        boot=draw.choice(("boot-1", "boot-1", "boot-2")),
+        monotonic_ms=draw.randrange(10 * 24 * 3_600_000),
+    )
+
+
+def some_token(draw: random.Random, now: Instant) -> Token:
+    near = (timedelta(days=-300), timedelta(seconds=-60), timedelta(0), timedelta(seconds=60), timedelta(days=300))
+    return a_token(
+        status=draw.choice((*[TokenStatus.ACTIVE] * 12, TokenStatus.BLOCKED)),
+        not_before=draw.choice((None, None, now.utc + draw.choice((near[0], *near)))),
+        until=draw.choice((None, None, now.utc + draw.choice((near[-1], *near)))),
+        group=draw.choice((*["drivers"] * 20, "nobody")),
+        offline=draw.random() < 0.8,
+    )
+
+
+def some_policy(draw: random.Random, now: Instant) -> Policy:
+    height = draw.choice((1, 1, 2, 2, 3, 8, 9))
+    names = ["drivers", *(f"level {number}" for number in range(1, height))]
+    top = draw.choice((*[None] * 20, "drivers", "missing"))
+    chatty = 0.25 / height
+    groups = [some_group(draw, each, up, chatty) for each, up in zip(names, [*names[1:], top], strict=True)]
+    ages = (timedelta(hours=1), timedelta(hours=24), timedelta(hours=25), timedelta(days=7), timedelta(days=8))
+    return a_policy(
+        *groups,
+        confirmed=now.utc - draw.choice((*ages[:1] * 6, *ages)),
+        confirmed_ms=now.monotonic_ms - draw.choice((*[0] * 6, 25 * 3_600_000, 8 * 24 * 3_600_000)),
+    )
+
+
+def some_group(draw: random.Random, name: str, parent: str | None, chatty: float) -> Group:
+    def maybe(value: Any) -> Any:
+        return value() if draw.random() < chatty else None
+
+    return Group(
+        id=name,
+        parent=parent,
+        networks=maybe(lambda: frozenset(draw.sample(NETWORKS, draw.choice((0, 1, 2, 3, 4))))),
+        countries=maybe(lambda: frozenset(draw.sample(COUNTRIES, draw.choice((0, 1, 2, 3, 4))))),
+        schedule=maybe(lambda: some_schedule(draw)),
+        max_sessions_per_token=maybe(lambda: draw.choice((0, 1, 2, 3))),
+        max_sessions_per_vehicle=maybe(lambda: draw.choice((0, 1, 2, 3))),
+        max_energy_wh=maybe(lambda: draw.choice((0, 10_000, 20_000))),
+        denied_sites=maybe(lambda: frozenset(draw.sample(SITES, draw.choice((0, 1, 1, 2))))),
+        preferred_sites=maybe(lambda: frozenset(draw.sample(SITES, draw.choice((0, 1, 2, 3))))),
+        holidays=maybe(lambda: some_holidays(draw)),
+        connectors=maybe(lambda: frozenset(draw.sample(CONNECTORS, draw.choice((0, 1, 2, 3, 3))))),
+        max_power_w=maybe(lambda: draw.choice((0, 22_000, 22_000, 300_000))),
+        demands=maybe(lambda: tuple(some_demand(draw) for _ in range(draw.choice((1, 1, 2))))) or (),
+        lossy_cards=maybe(lambda: draw.choice((True, True, False))),
+        effects={kind: draw.choice(list(Effect)) for kind in Kind if draw.random() < 0.15},
+        missing={kind: some_lenience(draw) for kind in Kind if draw.random() < 0.15},
+    )
+
+
+def some_lenience(draw: random.Random) -> Lenience:
+    effect = draw.choice(list(Effect))
+    return Lenience(effect=effect, max_energy_wh=draw.choice((None, 5_000)) if effect is Effect.WARN else None)
+
+
+def some_holidays(draw: random.Random) -> Holidays:
+    return Holidays(
+        zone=a_schedule(zone=draw.choice(ZONES)).zone,
+        calendars=tuple(
+            Calendar(
+                name=name,
+                days=frozenset(draw.sample(DAYS, draw.choice((5, 20, 200)))),
+                until=date(2027, draw.randrange(1, 13), 28),
+            )
+            for name in ("public", "works")[: draw.choice((1, 2))]
+        ),
+    )
+
+
+def some_demand(draw: random.Random) -> Demand:
+    def maybe(value: Any) -> Any:
+        return value() if draw.random() < 0.4 else None
+
+    return Demand(
+        assurance=draw.choice((Assurance.STATIC, Assurance.AUTHENTICATED, Assurance.AUTHENTICATED)),
+        networks=maybe(lambda: frozenset(draw.sample(NETWORKS, 2))),
+        outside_countries=maybe(lambda: frozenset(draw.sample(COUNTRIES, 2))),
+        above_power_w=maybe(lambda: draw.choice((11_000, 22_000))),
+    )
+
+
+def some_schedule(draw: random.Random) -> Any:
+    ends = ("00:00", "02:00", "02:30", "06:00", "08:00", "12:00", "18:00", "22:00")
+    windows = [
+        a_window(draw.choice(ends), draw.choice((*ends, "24:00", "24:00")), draw.sample(range(7), draw.randrange(8)))
+        for _ in range(draw.choice((0, 1, 2, 3)))
+    ]
+    return a_schedule(*windows, zone=draw.choice(ZONES))
