@@ -34,7 +34,13 @@ from agent.core.contracts.installation import (
     judge_installation,
 )
 from agent.core.contracts.key_transport import KeyTransportError
-from agent.core.contracts.signing import AuthorizationRequest, InstallationRequest, Signed, Unsignable
+from agent.core.contracts.signing import (
+    AuthorizationRequest,
+    InstallationRequest,
+    MeteringReceiptRequest,
+    Signed,
+    Unsignable,
+)
 from agent.core.contracts.trust import RevocationKey, TrustBundle
 from agent.core.decisions import Decision, Granted, Refused
 from agent.core.instants import Instant
@@ -175,6 +181,31 @@ class Wallet:
         except KeyStoreError as error:
             return NotSigned(obstruction=Obstruction.KEY_UNAVAILABLE, detail=str(error))
         return Authorization(contract=contract, signed=signed, explanation=choice.explanation)
+
+    def sign_metering_receipt(
+        self,
+        request: MeteringReceiptRequest,
+        *,
+        fingerprint: str,
+        context: Context,
+        permit: Permit,
+    ) -> Authorization | NotSigned:
+        """With the contract that authorised this session, by its certificate's fingerprint; the policy decides anew."""
+        contract = next((each for each in self.contracts if each.fingerprint == fingerprint), None)
+        if contract is None or contract.key is None:
+            return NotSigned(obstruction=Obstruction.NO_CONTRACT, detail="the session's contract is no longer here")
+        decision = permit(Asked(contract=contract, context=context))
+        if not isinstance(decision, Granted):
+            return NotSigned(
+                obstruction=Obstruction.NOT_PERMITTED,
+                detail="the fleet's policy refuses this receipt",
+                decision=decision,
+            )
+        try:
+            signed = self._keys.sign(contract.key, request)
+        except KeyStoreError as error:
+            return NotSigned(obstruction=Obstruction.KEY_UNAVAILABLE, detail=str(error))
+        return Authorization(contract=contract, signed=signed, explanation=())
 
     def sign_installation_request(
         self, id: str, *, provisioning_certificate: bytes, roots: tuple[RootId, ...]

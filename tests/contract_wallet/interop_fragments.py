@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from agent.core.contracts.exi_fragments import (
+    MeterReading,
     Reference,
     RootId,
     authorization_request,
@@ -25,6 +26,7 @@ from agent.core.contracts.exi_fragments import (
     dh_public_key,
     emaid,
     encrypted_private_key,
+    metering_receipt_request,
     signed_info,
 )
 from agent.core.contracts.key_transport import private_key, sender_key, unwrap, wrap
@@ -93,6 +95,28 @@ def an_emaid(rng: random.Random) -> Case:
     return emaid(id, value), {"id": id, "value": value}
 
 
+def a_receipt(rng: random.Random) -> Case:
+    id, session, schedule = a_name(rng), rng.randbytes(rng.randint(1, 8)), rng.randint(1, 255)
+    reading = MeterReading(
+        meter="".join(rng.choices(TEXT, k=rng.randint(1, 32))).strip() or "x",
+        reading_wh=rng.choice((None, rng.getrandbits(rng.randint(1, 29)))),
+        signature=rng.choice((None, rng.randbytes(rng.randint(1, 64)))),
+        status=rng.choice((None, rng.randint(-(2**15), 2**15 - 1))),
+        time=rng.choice((None, rng.getrandbits(40))),
+    )
+    asked = {
+        "id": id,
+        "session": session.hex().upper(),
+        "schedule": schedule,
+        "meter": reading.meter,
+        "reading": reading.reading_wh,
+        "signature": reading.signature.hex() if reading.signature is not None else None,
+        "status": reading.status,
+        "time": reading.time,
+    }
+    return metering_receipt_request(id, session, schedule, reading), asked
+
+
 def a_signed_info(rng: random.Random) -> Case:
     references = [Reference(id=a_name(rng), digest=rng.randbytes(32)) for _ in range(rng.randint(1, 4))]
     return signed_info(references), {"references": [(each.id, each.digest.hex()) for each in references]}
@@ -105,6 +129,7 @@ TYPES: dict[str, Callable[[random.Random], Case]] = {
     "key": a_key,
     "dh": a_dh,
     "emaid": an_emaid,
+    "receipt": a_receipt,
     "signed_info": a_signed_info,
 }
 

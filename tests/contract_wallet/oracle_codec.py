@@ -14,12 +14,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from iso15118.shared.exi_codec import EXI
 from iso15118.shared.exificient_exi_codec import ExificientEXICodec
 from iso15118.shared.messages.enums import Namespace
-from iso15118.shared.messages.iso15118_2.body import AuthorizationReq, CertificateInstallationReq
+from iso15118.shared.messages.iso15118_2.body import AuthorizationReq, CertificateInstallationReq, MeteringReceiptReq
 from iso15118.shared.messages.iso15118_2.datatypes import (
     EMAID,
     CertificateChain,
     DHPublicKey,
     EncryptedPrivateKey,
+    MeterInfo,
     RootCertificateIDList,
     SubCertificates,
 )
@@ -75,6 +76,22 @@ def chain(asked: dict[str, Any]) -> CertificateChain:
     )
 
 
+def receipt(asked: dict[str, Any]) -> MeteringReceiptReq:
+    told = {
+        "meter_id": asked["meter"],
+        "meter_reading": asked["reading"],
+        "sig_meter_reading": None if asked["signature"] is None else octets(asked["signature"]),
+        "meter_status": asked["status"],
+        "t_meter": asked["time"],
+    }
+    return MeteringReceiptReq.construct(
+        id=asked["id"],
+        session_id=asked["session"],
+        sa_schedule_tuple_id=asked["schedule"],
+        meter_info=MeterInfo.construct(**{name: value for name, value in told.items() if value is not None}),
+    )
+
+
 def signed_info(asked: dict[str, Any]) -> SignedInfo:
     references = [
         Reference.construct(
@@ -103,6 +120,7 @@ def fragment(asked: dict[str, Any]) -> str:
         ),
         "dh": lambda: (DHPublicKey.construct(id=asked["id"], value=octets(asked["value"])), Namespace.ISO_V2_MSG_DEF),
         "emaid": lambda: (EMAID.construct(id=asked["id"], value=asked["value"]), Namespace.ISO_V2_MSG_DEF),
+        "receipt": lambda: (receipt(asked), Namespace.ISO_V2_MSG_DEF),
         "signed_info": lambda: (signed_info(asked), Namespace.XML_DSIG),
     }[asked["type"]]()
     return EXI().to_exi(element, namespace).hex()

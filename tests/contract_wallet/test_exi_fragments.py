@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.core.contracts.exi_fragments import (
+    MeterReading,
     Reference,
     RootId,
     Unencodable,
@@ -18,6 +19,7 @@ from agent.core.contracts.exi_fragments import (
     dh_public_key,
     emaid,
     encrypted_private_key,
+    metering_receipt_request,
     read_authorization_request,
     signed_info,
 )
@@ -53,6 +55,20 @@ VECTORS = {
         encrypted_private_key("id2", bytes(range(48))),
         "802202b4b2190c00004080c1014181c2024282c3034383c4044484c5054585c6064686c7074787c8084888c9094989ca0a4a8acb0b4b"
         "8bde80",
+    ),
+    "MeteringReceiptReq with all of a meter's words": (
+        metering_receipt_request(
+            "id1", bytes(range(1, 9)), 2, MeterReading(meter="M", reading_wh=300, signature=b"\xaa", status=-2, time=5)
+        ),
+        "8079015a590c40801020304050607080010034d056010006a82020051e80",
+    ),
+    "MeteringReceiptReq with a reading": (
+        metering_receipt_request("id1", bytes(range(1, 9)), 255, MeterReading(meter="M", reading_wh=300)),
+        "8079015a590c40801020304050607080fe0034d056011bd0",
+    ),
+    "MeteringReceiptReq without any": (
+        metering_receipt_request("id1", bytes(range(1, 9)), 1, MeterReading(meter="M")),
+        "8079015a590c40801020304050607080000034d47a00",
     ),
     "CertChain with leaf and two subs": (
         contract_chain("id1", bytes.fromhex("a0a1a2"), [bytes.fromhex("b0b1"), bytes.fromhex("c0")]),

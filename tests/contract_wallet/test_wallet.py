@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -31,11 +32,13 @@ from agent.contracts.wallet import (
     Wallet,
 )
 from agent.core.contracts.contract import State, Wanted
-from agent.core.contracts.exi_fragments import RootId, authorization_request
+from agent.core.contracts.exi_fragments import MeterReading, RootId, authorization_request
 from agent.core.contracts.installation import InstallationResponse, NotInstalled, Obstacle
 from agent.core.contracts.key_transport import KeyTransportError, private_key, sender_key, unwrap, wrap
+from agent.core.contracts.renewal import Attempts, next_attempt
 from agent.core.contracts.revocation import hash_data
-from agent.core.contracts.signing import Signed, Unsignable, authorization_request_of
+from agent.core.contracts.signatures import signature_holds
+from agent.core.contracts.signing import MeteringReceiptRequest, Signed, Unsignable, authorization_request_of
 from agent.core.contracts.verification import Outcome, Proof, prove_possession, verify_chain
 from agent.core.decisions import Decision, Granted, Limits, Refused
 from agent.core.instants import Instant
@@ -175,6 +178,38 @@ def test_a_challenge_that_cannot_be_recorded_is_not_signed(wallet: Wallet, tmp_p
     answer = sign(wallet)
     assert isinstance(answer, NotSigned)
     assert answer.obstruction is Obstruction.STORAGE
+
+
+def test_a_receipt_is_signed_with_the_session_s_contract_when_the_policy_permits(wallet: Wallet) -> None:
+    request = MeteringReceiptRequest(
+        id="id1", session=bytes(8), schedule=1, reading=MeterReading(meter="M1", reading_wh=12_000)
+    )
+    mine = LEAF.certificate
+    told = wallet.sign_metering_receipt(request, fingerprint=mine.fingerprint, context=Context(), permit=permitted)
+
+    assert isinstance(told, Authorization)
+    assert signature_holds(mine.point, told.signed.references, told.signed.signature)
+    refusal = Refused(reasons=(Reason(code=ReasonCode.NETWORK, rule="network_allowed"),))
+    refused = wallet.sign_metering_receipt(
+        request, fingerprint=mine.fingerprint, context=Context(), permit=lambda asked: refusal
+    )
+    assert isinstance(refused, NotSigned)
+    assert isinstance(
+        wallet.sign_metering_receipt(request, fingerprint="00", context=Context(), permit=permitted), NotSigned
+    )
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"schedule": 0}, {"schedule": 256}, {"session": b""}, {"session": bytes(9)}, {"reading": MeterReading(meter="")},
+     {"reading": MeterReading(meter="M", reading_wh=-1)}, {"reading": MeterReading(meter="M", status=2**15)},
+     {"reading": MeterReading(meter="M", signature=bytes(65))}, {"reading": MeterReading(meter="M", time=2**63)}],
+)  # fmt: skip
+def test_a_receipt_beyond_the_schema_is_no_request(wrong: dict[str, Any]) -> None:
+    with pytest.raises(Unsignable):
+        MeteringReceiptRequest(
+            **{"id": "id1", "session": bytes(8), "schedule": 1, "reading": MeterReading(meter="M"), **wrong}
+        )
 
 
 @pytest.mark.parametrize("challenge", [b"", bytes(15), bytes(17), bytes(32)])
@@ -552,3 +587,23 @@ def killed_after(calls: int, folder: Path, response: InstallationResponse) -> bo
         finally:
             os._exit(0)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+
+
+# --- renewal ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("chance", [0.0, 0.5, 1.0])
+def test_renewal_begins_a_month_ahead_and_waits_longer_after_each_failure(wallet: Wallet, chance: float) -> None:
+    [contract] = wallet.contracts
+    begin = contract.not_after - 30 * DAY
+    first = next_attempt(contract, Attempts(), chance=chance)
+    waits = [
+        next_attempt(contract, Attempts(failed=failed, last=begin + DAY), chance=chance) - (begin + DAY)
+        for failed in range(12)
+    ]
+
+    assert begin <= first <= begin + DAY
+    assert waits == sorted(waits)
+    assert timedelta(minutes=30) <= waits[0] <= timedelta(hours=1)
+    assert DAY / 2 <= waits[-1] <= DAY
+    assert next_attempt(contract, Attempts(failed=1, last=begin - 90 * DAY), chance=chance) == begin

@@ -1,4 +1,4 @@
-"""What a contract's or a vehicle's key may sign: these two kinds of requests, and never bytes that somebody brings.
+"""What a contract's or a vehicle's key may sign: these three kinds of requests, and never bytes that somebody brings.
 
 The fragments are encoded here from typed values (exi_fragments.py); key stores (agent/contracts) see requests only.
 """
@@ -12,11 +12,13 @@ from typing import assert_never
 
 from agent.core.contracts.exi_fragments import (
     MAX_ROOT_IDS,
+    MeterReading,
     Reference,
     RootId,
     Unencodable,
     authorization_request,
     certificate_installation_request,
+    metering_receipt_request,
     read_authorization_request,
     signed_info,
 )
@@ -59,7 +61,32 @@ class InstallationRequest:
             raise Unsignable(f"a request names 1 to {MAX_ROOT_IDS} roots, this one {len(self.roots)}")
 
 
-Signable = AuthorizationRequest | InstallationRequest
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeteringReceiptRequest:
+    """A MeteringReceiptReq, signed with the contract's key: the driver's side says that it has seen this reading."""
+
+    id: str
+    session: bytes
+    schedule: int
+    reading: MeterReading
+
+    def __post_init__(self) -> None:
+        _check_id(self.id)
+        reading = self.reading
+        for what, fits in (
+            ("a session id has 1 to 8 bytes", 0 < len(self.session) <= 8),
+            ("a schedule tuple id is 1 to 255", 0 < self.schedule <= 255),
+            ("a meter id has 1 to 32 characters", 0 < len(reading.meter) <= 32),
+            ("a meter reading is 0 or more, below 2^64", reading.reading_wh is None or 0 <= reading.reading_wh < 2**64),
+            ("a meter's signature has at most 64 bytes", reading.signature is None or len(reading.signature) <= 64),
+            ("a meter status has 16 bits", reading.status is None or -(2**15) <= reading.status < 2**15),
+            ("a meter's time has 64 bits", reading.time is None or -(2**63) <= reading.time < 2**63),
+        ):
+            if not fits:
+                raise Unsignable(what)
+
+
+Signable = AuthorizationRequest | InstallationRequest | MeteringReceiptRequest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +114,8 @@ def fragment_of(request: Signable) -> bytes:
             return authorization_request(request.id, request.challenge)
         case InstallationRequest():
             return certificate_installation_request(request.id, request.provisioning_certificate, request.roots)
+        case MeteringReceiptRequest():
+            return metering_receipt_request(request.id, request.session, request.schedule, request.reading)
         case _:
             assert_never(request)
 
