@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable
 
-from sync.ports import Alarm
+from sync.ports import Alarm, AlarmOver
 from sync.repeats import Repeats
 
 log = logging.getLogger(__name__)
@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 class Alarms:
     """Remembers what was told lately. The codes are listed at `sync.ports.Alarm`."""
 
-    def __init__(self, emit: Callable[[Alarm], None], *, same_alarm_s: float) -> None:
+    def __init__(self, emit: Callable[[Alarm | AlarmOver], None], *, same_alarm_s: float) -> None:
         self._emit = emit
         self._same_alarm_s = same_alarm_s
         self._told_at: dict[tuple[str, str], float] = {}
@@ -32,6 +32,7 @@ class Alarms:
         self._emit(Alarm(code=code, text=text))
 
     def over(self, code: str) -> None:
-        """What was told has ended; should it begin again, it is told at once."""
-        self._told_at.pop((code, ""), None)
-        self._repeats.forget(f"{code} ")
+        """What was told has ended, and this is told once; should it begin again, it is told at once."""
+        if self._told_at.pop((code, ""), None) is not None:
+            self._repeats.forget(f"{code} ")
+            self._emit(AlarmOver(code=code))

@@ -7,6 +7,8 @@ import time
 
 # What lasts is said again once in a while: whoever reads only the newest lines must see it, too.
 SAY_AGAIN_S = 3600.0
+# Two protocol versions tried in turns fail with two texts in turns: neither is news the second time.
+REMEMBERED = 4
 
 
 class Repeats:
@@ -14,14 +16,16 @@ class Repeats:
 
     def __init__(self, *, say_again_s: float = SAY_AGAIN_S) -> None:
         self._say_again_s = say_again_s
-        self._said: dict[str, tuple[str, float]] = {}
+        self._said: dict[str, dict[str, float]] = {}
 
     def level(self, text: str, level: int, *, about: str = "") -> int:
-        before, at = self._said.get(about, ("", float("-inf")))
+        said = self._said.setdefault(about, {})
         now = time.monotonic()
-        if text == before and now - at < self._say_again_s:
+        if now - said.get(text, float("-inf")) < self._say_again_s:
             return logging.DEBUG
-        self._said[about] = (text, now)
+        said[text] = now
+        while len(said) > REMEMBERED:
+            del said[min(said, key=lambda each: said[each])]
         return level
 
     def forget(self, about: str = "") -> None:

@@ -28,7 +28,7 @@ from sync.link import (
     Will,
     open_link,
 )
-from sync.ports import CONNECTING_ALARMS, Connected, Disconnected, Outbox, UplinkEvent
+from sync.ports import CONNECTING_ALARMS, DELIVERY_ALARMS, Acknowledged, Connected, Disconnected, Outbox, UplinkEvent
 from sync.repeats import Repeats
 from sync.retained import RetainedCarrier
 from sync.settings import UplinkSettings
@@ -114,7 +114,7 @@ class Uplink:
             standing=self._standing,
             outbox=self._outbox,
             keys=self._keys,
-            emit=self._emit,
+            emit=self._tell,
             alarms=self._alarms,
             carrier=self._carrier,
             describe=self._describe,
@@ -156,6 +156,12 @@ class Uplink:
 
     # What is told
 
+    def _tell(self, event: UplinkEvent) -> None:
+        if isinstance(event, Acknowledged):
+            for code in DELIVERY_ALARMS:
+                self._alarms.over(code)
+        self._emit(event)
+
     def _tell_connected(self, link: Link) -> None:
         self._repeats.forget("offline")
         if not link.encrypted:
@@ -171,8 +177,9 @@ class Uplink:
         self._emit(Connected(protocol=link.protocol.value, encrypted=link.encrypted, former_certificate=former))
 
     def _tell_disconnected(self, error: LinkError) -> None:
-        self._emit(Disconnected(reason=str(error)))
-        if error.alarm is not None:
-            self._alarms.tell(error.alarm, str(error))
         text = str(error)
-        log.log(self._repeats.level(text, logging.INFO, about="offline"), "uplink: %s", text)
+        self._emit(Disconnected(reason=text))
+        if error.alarm is not None:
+            self._alarms.tell(error.alarm, text)
+        else:
+            log.log(self._repeats.level(text, logging.INFO, about="offline"), "uplink: %s", text)

@@ -45,7 +45,8 @@ class Fleet:
 
     @asynccontextmanager
     async def device(self, port: int, **changes: Any) -> AsyncIterator[Uplink]:
-        uplink = Uplink(self.uplink_settings(port, **changes), self.outbox, self.keys, self.events.append)
+        emit = changes.pop("emit", self.events.append)
+        uplink = Uplink(self.uplink_settings(port, **changes), self.outbox, self.keys, emit)
         async with running(uplink.run()):
             yield uplink
 
