@@ -9,12 +9,13 @@ export PATH := $(PATH):/usr/sbin
 
 # What the tests need besides Python packages. Each is "Debian package:a program it brings".
 DEBIAN_NEEDS := mosquitto:mosquitto mosquitto-clients:mosquitto_sub systemd:systemd-analyze \
+  nodejs:node npm:npm \
   rabbitmq-server:rabbitmqctl nats-server:nats-server
 
 # Every file's hash is checked. What has no wheel (pyDes) is built with locked tools: no other is fetched on the way.
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --use-pep517
 
-.PHONY: setup demo test check fast needs lock clean
+.PHONY: setup demo test check fast needs node docs lock clean
 .DEFAULT_GOAL := setup
 
 setup: $(VENV)/.runtime
@@ -22,7 +23,7 @@ setup: $(VENV)/.runtime
 demo: setup
 	$(BIN)/roamkey demo
 
-test: needs check
+test: needs node check
 	$(BIN)/python -m pytest
 
 check: $(VENV)/.dev
@@ -33,6 +34,18 @@ check: $(VENV)/.dev
 
 fast: $(VENV)/.dev
 	$(BIN)/python -m pytest -m "not slow"
+
+# The tables of docs/wire.md, docs/asyncapi.yaml and docs/schemas, anew from the models.
+docs: $(VENV)/.dev
+	$(BIN)/python -m tests.wire_documents.write_wire_documents
+
+# The JavaScript packages of the slow tests: AsyncAPI's parser, and the example receiver's MQTT library.
+NODE_ROOMS := .ci/asyncapi docs/examples/node-receiver
+node: $(NODE_ROOMS:%=%/node_modules/.package-lock.json)
+
+%/node_modules/.package-lock.json: %/package-lock.json
+	npm ci --prefix $* --ignore-scripts --no-audit --no-fund
+	@touch $@
 
 needs:
 	@sh .ci/debian-needs $(DEBIAN_NEEDS)

@@ -1,0 +1,348 @@
+"""JSON Schemas (2020-12) of everything on the wire, made from the models that the agent and the receiver use."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from datetime import datetime
+from enum import StrEnum
+from functools import cache
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+from agent.core.facts import Fact
+from agent.core.instants import ClockQuality
+from agent.core.statuses import TABLE
+from agent.wire import NAMESPACE, TYPES, subject_of
+from sync import messages
+from sync.signing import MAX_TOKEN_BYTES
+from tests.journal.samples import SAMPLES
+from tests.wire_documents.wire_words import ATTRIBUTES, SAID, meaning
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+HEX_256 = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
+MOMENT = {
+    "type": "string",
+    "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]{1,6})?Z$",
+}
+SEQUENCE = {"type": "integer", "minimum": 1, "maximum": 2**63 - 1}
+NUMBER = {**SEQUENCE, "minimum": 0}
+RANGE = {"type": "array", "prefixItems": [SEQUENCE, SEQUENCE], "minItems": 2, "maxItems": 2}
+SEQUENCE_NAME = {"type": "string", "pattern": "^[0-9]{1,19}$"}
+REASON = {"type": "string", "maxLength": messages.MAX_REASON_CHARS}
+
+
+def kind_of(fact: type[Fact]) -> str:
+    return TYPES[fact].removeprefix(NAMESPACE)
+
+
+def schemas() -> dict[str, dict[str, Any]]:
+    """File name to schema."""
+    records = {f"{kind_of(fact)}.json": record_schema(fact) for fact in TYPES}
+    return {
+        **records,
+        "record.json": any_record(),
+        "checkpoint-claims.json": checkpoint_claims(),
+        "hello.json": hello(),
+        "ack.json": acknowledgement(),
+        "status.json": status(),
+    }
+
+
+def record_schema(fact: type[Fact]) -> dict[str, Any]:
+    """One kind of record: its attributes and its data. Unknown attributes and fields are allowed, and to be ignored."""
+    kind = kind_of(fact)
+    definitions: dict[str, Any] = {}
+    data = object_schema(fact, definitions)
+    attributes = envelope_properties()
+    attributes["type"] = {"const": TYPES[fact], "description": ATTRIBUTES["type"]}
+    attributes["dataschema"] = {"const": f"urn:roamkey:schema:{kind}:1", "description": ATTRIBUTES["dataschema"]}
+    attributes["data"] = data
+    return {
+        "$schema": DIALECT,
+        "$id": f"urn:roamkey:schema:{kind}:1",
+        "title": kind,
+        "description": said_of(fact),
+        "type": "object",
+        "required": [*required_attributes(), *(["subject"] if has_subject(fact) else [])],
+        "properties": attributes,
+        **({"$defs": dict(sorted(definitions.items()))} if definitions else {}),
+    }
+
+
+def any_record() -> dict[str, Any]:
+    return {
+        "$schema": DIALECT,
+        "$id": "urn:roamkey:schema:record:1",
+        "title": "record",
+        "description": "What every record has, also one of a kind that a receiver does not know (yet).",
+        "type": "object",
+        "required": required_attributes(),
+        "properties": envelope_properties(),
+    }
+
+
+def envelope_properties() -> dict[str, Any]:
+    shapes: dict[str, Any] = {
+        "specversion": {"const": "1.0"},
+        "id": {"type": "string", "pattern": UUID7},
+        "source": {"type": "string", "pattern": "^/fleets/[^/\\s]+/devices/[^/\\s]+$"},
+        "type": {"type": "string", "pattern": "^io[.]roamkey[.][a-z_.]+$"},
+        "subject": {"type": "string", "minLength": 1},
+        "time": MOMENT,
+        "datacontenttype": {"const": "application/json"},
+        "dataschema": {"type": "string", "pattern": "^urn:roamkey:schema:[a-z_.]+:[0-9]+$"},
+        "sequence": {"type": "string", "pattern": "^[1-9][0-9]{0,17}$"},
+        "sequencetype": {"const": "Integer"},
+        "journal": {"type": "string", "minLength": 1, "maxLength": 64},
+        "previous": HEX_256,
+        "former": {"type": "string", "pattern": UUID7},
+        "boot": {"type": "string", "minLength": 1},
+        "monotonicms": {"type": "string", "pattern": "^(0|[1-9][0-9]{0,17})$"},
+        "clockquality": {"enum": [quality.value for quality in ClockQuality]},
+        "data": {"type": "object"},
+    }
+    return {name: {**shape, "description": ATTRIBUTES[name]} for name, shape in shapes.items()}
+
+
+UUID7 = "^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$"
+SOMETIMES = ("subject", "former")
+
+
+def required_attributes() -> list[str]:
+    return [name for name in ATTRIBUTES if name not in SOMETIMES]
+
+
+@cache
+def has_subject(fact: type[Fact]) -> bool:
+    return subject_of(next(each for each in SAMPLES if type(each) is fact)) is not None and "session" not in optional(
+        fact
+    )
+
+
+def optional(kind: type) -> set[str]:
+    return {name for name, hint in get_type_hints(kind).items() if type(None) in get_args(hint)}
+
+
+def object_schema(kind: type, definitions: dict[str, Any]) -> dict[str, Any]:
+    assert is_dataclass(kind)
+    hints = get_type_hints(kind)
+    return {
+        "type": "object",
+        "required": [field.name for field in fields(kind) if field.name not in optional(kind)],
+        "properties": {
+            field.name: {
+                **value_schema(hints[field.name], definitions),
+                "description": meaning(kind.__name__, field.name),
+            }
+            for field in fields(kind)
+        },
+    }
+
+
+def value_schema(hint: Any, definitions: dict[str, Any]) -> dict[str, Any]:
+    if get_origin(hint) in (Union, types.UnionType):
+        (hint,) = (each for each in get_args(hint) if each is not type(None))
+    if get_origin(hint) is tuple:
+        return {"type": "array", "items": value_schema(get_args(hint)[0], definitions)}
+    if hint is datetime:
+        return MOMENT
+    if issubclass(hint, StrEnum):
+        return {"enum": [member.value for member in hint]}
+    if is_dataclass(hint):
+        definitions.setdefault(hint.__name__, {})
+        definitions[hint.__name__] = object_schema(hint, definitions)
+        return {"$ref": f"#/$defs/{hint.__name__}"}
+    return {"type": {str: "string", int: "integer", bool: "boolean"}[hint]}
+
+
+def summary_of(kind: type) -> str:
+    """The first paragraph of its docstring, or of a dataclass without one nothing."""
+    text = (kind.__doc__ or "").strip()
+    if text.startswith(f"{kind.__name__}("):
+        return ""
+    return " ".join(text.split("\n\n")[0].split())
+
+
+def said_of(fact: type[Fact]) -> str:
+    return SAID.get(kind_of(fact)) or summary_of(fact)
+
+
+def columns(kind: type) -> Iterator[tuple[str, str, bool, str]]:
+    """(field, type in words, required, meaning) of a dataclass, for tables."""
+    hints = get_type_hints(kind)
+    for field in fields(kind):  # type: ignore[arg-type]
+        yield (
+            field.name,
+            in_words(hints[field.name]),
+            field.name not in optional(kind),
+            meaning(kind.__name__, field.name),
+        )
+
+
+def in_words(hint: Any) -> str:
+    if get_origin(hint) in (Union, types.UnionType):
+        (hint,) = (each for each in get_args(hint) if each is not type(None))
+    if get_origin(hint) is tuple:
+        return f"list of {in_words(get_args(hint)[0])}"
+    if hint is datetime:
+        return "time"
+    if issubclass(hint, StrEnum) and hint.__name__ not in LONG:
+        return " \\| ".join(f"`{member.value}`" for member in hint)
+    if is_dataclass(hint) or issubclass(hint, StrEnum):
+        return hint.__name__
+    return {str: "text", int: "integer", bool: "boolean"}[hint]
+
+
+LONG = {"ReasonCode"}
+REASON_CODES = tuple(TABLE)
+
+
+# The messages around the records: their models are hand-written readers (sync/messages.py), so these are, too. A test
+# holds each of them against its reader, message by message.
+
+
+def name_of(what: str, most: int, *, least: int = 1) -> dict[str, Any]:
+    return {"type": "string", "minLength": least, "maxLength": most, "description": what}
+
+
+def hello() -> dict[str, Any]:
+    withheld = {
+        "type": "object",
+        "required": ["hash"],
+        "properties": {"hash": HEX_256, "reason": {"type": "string"}},
+    }
+    journal = {
+        "type": "object",
+        "required": ["journal", "first", "last", "hash"],
+        "properties": {
+            "journal": name_of("id of the journal", 64),
+            "first": {**NUMBER, "description": "the oldest record that the device still holds"},
+            "last": {**NUMBER, "description": "the newest one; 0 with an empty `hash`: none yet"},
+            "hash": {
+                "type": "string",
+                "pattern": "^([0-9a-f]{64})?$",
+                "description": "SHA-256 of the bytes of record `last`",
+            },
+            "withheld": {
+                "type": "object",
+                "description": "records that cannot travel here (too large for the broker), by sequence",
+                "maxProperties": 10_000,
+                "propertyNames": SEQUENCE_NAME,
+                "additionalProperties": withheld,
+            },
+            "lost": {
+                "type": "array",
+                "description": "ranges that the device can no longer read, each [first, last]",
+                "maxItems": 1000,
+                "items": RANGE,
+            },
+            "marks": {
+                "type": "object",
+                "description": "hashes of some of its records, by sequence, when the two journals differ",
+                "maxProperties": 100,
+                "propertyNames": SEQUENCE_NAME,
+                "additionalProperties": HEX_256,
+            },
+        },
+    }
+    return {
+        "$schema": DIALECT,
+        "$id": "urn:roamkey:schema:hello:1",
+        "title": "hello",
+        "description": "What a device holds, told after each connect and whenever it wants to know where to resume.",
+        "type": "object",
+        "required": ["nonce", "journals"],
+        "properties": {
+            "nonce": name_of("of this connection; every acknowledgement for it carries it back", 64),
+            "journals": {"type": "array", "minItems": 1, "maxItems": 8, "items": journal},
+        },
+    }
+
+
+def acknowledgement() -> dict[str, Any]:
+    return {
+        "$schema": DIALECT,
+        "$id": "urn:roamkey:schema:ack:1",
+        "title": "ack",
+        "description": f"The claims of an acknowledgement; it travels as a compact JWS of type {messages.ACK_TYP}, "
+        f"at most {MAX_TOKEN_BYTES} bytes.",
+        "type": "object",
+        "required": ["fleet", "device", "journal", "nonce", "through", "hash"],
+        "properties": {
+            "fleet": name_of("the fleet", 64),
+            "device": name_of("the device it is for", 64),
+            "journal": name_of("the journal it is about", 64),
+            "nonce": name_of("that of the device's last hello; empty: none was seen yet", 64, least=0),
+            "through": {**NUMBER, "description": "everything up to here is durable at the backend, without a gap"},
+            "hash": {
+                "type": "string",
+                "pattern": "^([0-9a-f]{64})?$",
+                "description": "SHA-256 of what the backend holds at `through`; empty at 0, or where it was never sent",
+            },
+            "hello": {"type": "boolean", "default": False, "description": "this is the answer to a hello"},
+            "resend": {
+                "type": "array",
+                "description": "ranges that are missing behind newer ones, each [first, last]",
+                "items": RANGE,
+            },
+            "agreed": {
+                **NUMBER,
+                "description": "in the answer to a hello with marks: the newest mark that is the same here; 0: none is",
+            },
+            "fork": {
+                **NUMBER,
+                "description": "what came for this sequence does not continue what the backend holds",
+            },
+            "quarantined": {
+                "type": "object",
+                "description": "records kept aside, by sequence, with the reason; they count as handled",
+                "propertyNames": SEQUENCE_NAME,
+                "additionalProperties": {"type": "string"},
+            },
+            "iat": {"type": "integer", "description": "when it was signed, seconds since 1970; for people only"},
+        },
+    }
+
+
+def checkpoint_claims() -> dict[str, Any]:
+    return {
+        "$schema": DIALECT,
+        "$id": "urn:roamkey:schema:checkpoint-claims:1",
+        "title": "checkpoint-claims",
+        "description": "The claims of the JWS in a checkpoint record: where the journal stood just before it.",
+        "type": "object",
+        "required": ["fleet", "device", "journal", "sequence", "hash"],
+        "properties": {
+            "fleet": {"type": "string"},
+            "device": {"type": "string"},
+            "journal": {"type": "string"},
+            "sequence": {**SEQUENCE, "description": "the checkpoint's own sequence minus 1"},
+            "hash": {**HEX_256, "description": "the checkpoint's `previous`"},
+        },
+    }
+
+
+def status() -> dict[str, Any]:
+    states = {"type": "object", "additionalProperties": {"type": "string"}}
+    return {
+        "$schema": DIALECT,
+        "$id": "urn:roamkey:schema:status:1",
+        "title": "status",
+        "description": "Retained: the device's birth, its changes, and its last will. More fields may come.",
+        "type": "object",
+        "required": ["online", "nonce"],
+        "properties": {
+            "online": {"type": "boolean"},
+            "nonce": name_of("of the connection; a will counts only if it is the last birth's", 64),
+            "version": {"type": "string", "description": "of the agent"},
+            "clock": {"enum": [quality.value for quality in ClockQuality]},
+            "policy_revision": {"type": ["integer", "null"]},
+            "readers": {**states, "description": "`ready` or `lost`, by name"},
+            "chargers": {**states, "description": "state by name"},
+            "storage": {"type": "string", "description": "`ok`, `tight` or `full`; later versions may know more"},
+            "storage_detail": {"type": "string", "description": "what is the matter with it, for people"},
+            "backlog": {"type": "integer", "minimum": 0, "description": "records that are not acknowledged yet"},
+            "open_sessions": {"type": "integer", "minimum": 0},
+        },
+    }
