@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from hashlib import sha256
+from math import ceil
 from pathlib import Path
 from typing import Final, Protocol, Self
 
@@ -421,6 +422,10 @@ class Journal:
             tight=self.tight,
         )
 
+    def regain_reserve(self, monotonic_ms: int) -> None:
+        """Somebody may have made room while nothing was written; to be asked now and then."""
+        self._ballast.restore(monotonic_ms)
+
     @property
     def tight(self) -> bool:
         """No reserve is left, neither as ballast nor as pruned pages: new sessions should be refused."""
@@ -546,7 +551,7 @@ class Journal:
         self._limit_pages(self._bound(RESERVE))
 
     def _bound(self, reserve: float) -> int:
-        return max(1, int(self._max_pages * (1 - reserve)))
+        return max(1, ceil(self._max_pages * (1 - reserve)))
 
     def _limit_pages(self, pages: int) -> None:
         """SQLite itself then says SQLITE_FULL. A file that is larger already keeps its size."""
