@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 
 from agent.board import Board, Health
 from agent.clock import Clock, StepDetector
@@ -175,7 +176,7 @@ class Service:
 
     async def _look_at_storage(self, now: Instant) -> None:
         """Warn early, thin out, then refuse new sessions; try again what could not be stored."""
-        space, self.board.backlog = await self.performer.store.ask(room_and_backlog)
+        space, self.board.backlog = await self.performer.store.ask(partial(room_and_backlog, now_ms=now.monotonic_ms))
         self._show_room(space, now)
         refuses = self._level is Level.TIGHT
         if refuses != self.agent.state.storage_full:
@@ -269,7 +270,8 @@ CONSEQUENCE = {
 }
 
 
-def room_and_backlog(journal: Journal) -> tuple[Space, int]:
+def room_and_backlog(journal: Journal, *, now_ms: int) -> tuple[Space, int]:
+    journal.regain_reserve(now_ms)
     return journal.space(), journal.backlog()
 
 

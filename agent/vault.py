@@ -111,7 +111,7 @@ def read_token_key(path: Path) -> bytes:
     except OSError as error:
         raise VaultError(
             f"token reference key {path} cannot be read ({error.strerror}): "
-            "`roamkey fleet device-files` writes the fleet's; put it there, "
+            "put the fleet's key there (`roamkey fleet device-files` writes it), "
             "or pass it as the systemd credential token.key"
         ) from error
     if len(content) == TOKEN_KEY_BYTES and not _HEX_TEXT.fullmatch(content):  # half a key in hex is 32 bytes, too

@@ -12,8 +12,8 @@ from agent.files import sync_folder
 BALLAST_BYTES = 256 * 1024
 # On a tiny partition the ballast takes a quarter of what is left, and below this it is not worth having.
 SMALLEST_BYTES = 16 * 1024
-# Between two attempts to get a released ballast back.
-RETRY_MS = 60_000
+# Between two attempts to get a released ballast back: as long as drivers wait after somebody made room.
+RETRY_MS = 5_000
 
 
 class Ballast:
@@ -37,7 +37,7 @@ class Ballast:
         return True
 
     def restore(self, monotonic_ms: int) -> None:
-        """Take the room back if the disk has plenty again; looks at most once a minute, and never fails."""
+        """Take the room back if the disk has plenty again; looks every few seconds at most, and never fails."""
         if monotonic_ms < self._next_attempt_ms or self.present:
             return
         self._next_attempt_ms = monotonic_ms + RETRY_MS

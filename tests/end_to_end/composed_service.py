@@ -2,8 +2,9 @@
 
 python -m tests.end_to_end.composed_service --witness FILE [--die-at N | --hang loop|journal] --config FILE --log LEVEL
 
-Each line of the witness file is one moment: an effect that was done, or something that the outside was told (a reader
-showed it, a charger was commanded). It is written before the process can die there, and survives it.
+Each line of the witness file is one moment, with its time in milliseconds: an effect that was done, or something that
+the outside was told (a reader showed it, a charger was commanded). It is written before the process can die there, and
+survives it.
 """
 
 from __future__ import annotations
@@ -28,6 +29,12 @@ from drivers.chargers.charger import Charger
 from drivers.readers.reader import Feedback, Reader
 
 
+def witnessed_in(path: Path) -> list[dict[str, Any]]:
+    """What a witness wrote, each with `at_ms` on time.monotonic()."""
+    lines = (line.split(" ", 1) for line in path.read_text().splitlines())
+    return [{"at_ms": int(at_ms), **json.loads(said)} for at_ms, said in lines]
+
+
 class Witness:
     def __init__(self, path: Path, die_at: int | None) -> None:
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
@@ -36,11 +43,12 @@ class Witness:
         self._last = ""
 
     def note(self, what: str, **more: Any) -> None:
-        repeated, self._last = what == self._last, what
+        said = json.dumps({"what": what, **more})
+        repeated, self._last = said == self._last, said
         if repeated:  # a meter that goes on metering is one moment
             return
         self._count += 1
-        os.write(self._file, json.dumps({"what": what, **more}).encode() + b"\n")
+        os.write(self._file, f"{time.monotonic_ns() // 1_000_000} {said}\n".encode())
         if self._count == self._die_at:
             os.kill(os.getpid(), signal.SIGKILL)
 

@@ -6,7 +6,6 @@ it lives to its end. Charger, reader, broker and receiver outlive the service, a
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +20,7 @@ import pytest
 from agent.cli.client import Refused, Unreachable
 from agent.demo.fleet import ANNA
 from drivers.readers.virtual_cards import Type2Card
+from tests.end_to_end.composed_service import witnessed_in
 from tests.end_to_end.premises import FleetOffice, Premises, built_premises, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
@@ -99,7 +99,7 @@ def story(hub: Premises, root: Path, number: int) -> Death:
         if code == 0:
             return Death(number=number, survived=True)
         assert code == -9, f"moment {number}: ended with {code}: {here.service.said()[-2000:]}"
-        told = [json.loads(line) for line in witness.read_text().splitlines()]
+        told = witnessed_in(witness)
         try:
             judge_what_was_told(here, told)
             here.service.command = normal
