@@ -37,6 +37,7 @@ from sync.link import (
 )
 from sync.messages import Acknowledgement, BadMessage, Hello, Withheld, greeting, parse_acknowledgement
 from sync.ports import (
+    DELIVERY_ALARMS,
     Acknowledged,
     Diverged,
     Head,
@@ -425,6 +426,8 @@ class Conversation:
 
     def _resume_after(self, lane: Lane, through: int) -> None:
         lane.phase = Phase.DRAINING
+        for code in DELIVERY_ALARMS:
+            self._alarms.over(code)
         self._hello_backoff = self._settings.hello_backoff
         reached = self._standing.reached.get(lane.journal)
         if reached is not None and through > reached:

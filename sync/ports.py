@@ -138,7 +138,7 @@ CONNECTING_ALARMS = frozenset(
         "tls-files",
     }
 )
-# Over as soon as the backend has signed for something new.
+# Over as soon as the backend answers: with where to resume, or with what it has stored.
 DELIVERY_ALARMS = frozenset({"no-receiver", "no-service-keys", "quota-exceeded", "refused-by-broker"})
 
 

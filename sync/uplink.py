@@ -100,7 +100,8 @@ class Uplink:
                     await self._converse(link, nonce)
             except LinkError as error:
                 dialect = dialect.failed(error)
-                self._tell_disconnected(error)
+                stood_s = 0.0 if connected_at is None else time.monotonic() - connected_at
+                self._tell_disconnected(error, stood_s)
                 self._choose_certificate(error, stood=connected_at is not None)
             wait_s = backoff.wait_s(random.random)
             backoff = backoff.after(connected_s=0.0 if connected_at is None else time.monotonic() - connected_at)
@@ -163,7 +164,6 @@ class Uplink:
         self._emit(event)
 
     def _tell_connected(self, link: Link) -> None:
-        self._repeats.forget("offline")
         if not link.encrypted:
             text = f"the connection to {self._settings.link.host} is not encrypted"
             log.log(self._repeats.level(text, logging.WARNING, about="plain"), "uplink: %s", text)
@@ -176,8 +176,10 @@ class Uplink:
                 self._alarms.over(code)
         self._emit(Connected(protocol=link.protocol.value, encrypted=link.encrypted, former_certificate=former))
 
-    def _tell_disconnected(self, error: LinkError) -> None:
+    def _tell_disconnected(self, error: LinkError, stood_s: float) -> None:
         text = str(error)
+        if stood_s >= self._settings.reconnect.stable_s:
+            self._repeats.forget("offline")
         self._emit(Disconnected(reason=text))
         if error.alarm is not None:
             self._alarms.tell(error.alarm, text)

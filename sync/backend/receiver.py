@@ -75,10 +75,11 @@ class Receiver:
                     async with open_link(self._settings.link, protocol=dialect.next) as link:
                         connected_at = time.monotonic()
                         dialect = dialect.worked()
-                        repeats.forget()
                         await self._serve(link, store)
                 except LinkError as error:
                     dialect = dialect.failed(error)
+                    if connected_at is not None and time.monotonic() - connected_at >= backoff.stable_s:
+                        repeats.forget()
                     log.log(repeats.level(str(error), logging.WARNING), "receiver: %s", error)
                 wait_s = backoff.wait_s(random.random)
                 stood_s = 0.0 if connected_at is None else time.monotonic() - connected_at
