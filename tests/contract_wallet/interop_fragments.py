@@ -32,7 +32,7 @@ from agent.core.contracts.exi_fragments import (
 from agent.core.contracts.key_transport import private_key, sender_key, unwrap, wrap
 from agent.core.contracts.signatures import raw_signature, signature_holds
 from agent.core.contracts.signing import AuthorizationRequest, to_be_signed
-from tests.contract_wallet.oracle import Oracle, an_oracle
+from tests.contract_wallet.foreign_oracle import Oracle, an_oracle
 from tests.contract_wallet.pki_builder import LEAF
 from tests.contract_wallet.provisioning import SENDER_KEY, VEHICLE_KEY, point_of
 

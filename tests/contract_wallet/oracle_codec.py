@@ -1,6 +1,6 @@
 """Runs inside the foreign stack's own environment: its Java codec and its cryptography, asked one JSON line at a time.
 
-Imports nothing of roamkey. Started by oracle.py.
+Imports nothing of roamkey. Started by foreign_oracle.py.
 """
 
 from __future__ import annotations

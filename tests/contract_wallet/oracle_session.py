@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.contract_wallet.oracle import need, need_oracle
+from tests.contract_wallet.foreign_oracle import need, need_oracle
 
 Answer = Callable[[dict[str, Any]], Any]
 

@@ -31,5 +31,5 @@ def next_attempt(contract: Contract, attempts: Attempts, *, chance: float) -> da
     begin = contract.not_after - BEGIN_BEFORE_END
     if attempts.last is None:
         return begin + LONGEST_WAIT * chance
-    wait = min(FIRST_WAIT * 2 ** min(attempts.failed, 10), LONGEST_WAIT)
+    wait: timedelta = min(FIRST_WAIT * (1 << min(attempts.failed, 10)), LONGEST_WAIT)
     return max(begin, attempts.last + wait * (0.5 + 0.5 * chance))

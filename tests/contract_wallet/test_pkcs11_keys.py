@@ -1,0 +1,155 @@
+"""The wallet on a real PKCS#11 token, SoftHSM2. Skipped, with the reason, where that or the extra `hsm` is missing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pkcs11: Any = pytest.importorskip("pkcs11", reason="the extra `hsm` is not installed")
+
+from agent.contracts.key_store import KeyStoreError  # noqa: E402
+from agent.contracts.pkcs11_keys import Pkcs11Keys  # noqa: E402
+from agent.contracts.wallet import PROVISIONING_KEY, Authorization, Context, Installed, Wallet  # noqa: E402
+from agent.core.contracts.key_transport import KeyTransportError  # noqa: E402
+from agent.core.contracts.signatures import signature_holds  # noqa: E402
+from agent.core.contracts.signing import AuthorizationRequest  # noqa: E402
+from agent.core.decisions import Granted, Limits  # noqa: E402
+from tests.contract_wallet.pki_builder import LEAF, NOW, a_bundle, an_instant, p256  # noqa: E402
+from tests.contract_wallet.provisioning import (  # noqa: E402
+    SENDER_KEY,
+    VEHICLE_KEY,
+    a_response,
+    point_of,
+    wrapped,
+)
+
+MODULE = Path("/usr/lib/softhsm/libsofthsm2.so")
+PIN = "a pin of a test"
+TOKENS = ("wallet", "wrong-pin")
+# The library complains in a destructor when a session is gone that it searched in.
+NOISY = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@pytest.fixture(scope="module")
+def tokens(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """SoftHSM2 sees the tokens that are there when its module is first loaded, so all are made at once."""
+    if not MODULE.exists() or shutil.which("softhsm2-util") is None:
+        pytest.skip("SoftHSM2 is missing: on Debian, apt-get install softhsm2")
+    folder = tmp_path_factory.mktemp("softhsm")
+    (folder / "tokens").mkdir()
+    configuration = folder / "softhsm2.conf"
+    configuration.write_text(f"directories.tokendir = {folder / 'tokens'}\nobjectstore.backend = file\n")
+    before = os.environ.get("SOFTHSM2_CONF")
+    os.environ["SOFTHSM2_CONF"] = str(configuration)
+    for label in TOKENS:
+        subprocess.run(
+            ["softhsm2-util", "--init-token", "--free", "--label", label, "--pin", PIN, "--so-pin", "the officer"],
+            check=True,
+            capture_output=True,
+        )
+    yield
+    if before is None:
+        del os.environ["SOFTHSM2_CONF"]
+    else:
+        os.environ["SOFTHSM2_CONF"] = before
+
+
+@pytest.fixture
+def keys(tokens: None) -> Iterator[Pkcs11Keys]:
+    """With the vehicle's provisioning key and nothing else."""
+    opened = Pkcs11Keys(module=MODULE, token="wallet", pin=PIN)
+    for name in opened.names():
+        opened.destroy(name)
+    opened.bring(PROVISIONING_KEY, VEHICLE_KEY.private_numbers().private_value, point_of(VEHICLE_KEY))
+    yield opened
+    opened.close()
+
+
+def permitted(asked: object) -> Granted:
+    return Granted(limits=Limits())
+
+
+def test_a_contract_is_installed_into_the_token_used_there_and_survives_a_restart(
+    keys: Pkcs11Keys, tmp_path: Path
+) -> None:
+    wallet = Wallet(tmp_path, keys)
+    assert isinstance(wallet.install(a_response(), bundle=a_bundle(), now=an_instant()), Installed)
+
+    for number, opened in enumerate((wallet, Wallet(tmp_path, keys))):
+        answer = opened.sign_authorization(
+            "id1", bytes([number] * 16), context=Context(), permit=permitted, now=an_instant()
+        )
+        assert isinstance(answer, Authorization)
+        assert signature_holds(LEAF.certificate.point, answer.signed.references, answer.signed.signature)
+    assert not list(tmp_path.rglob("*.p8"))
+
+
+def test_a_renewal_leaves_one_key_and_a_removal_none(keys: Pkcs11Keys, tmp_path: Path) -> None:
+    wallet = Wallet(tmp_path, keys)
+    wallet.install(a_response(), bundle=a_bundle(), now=an_instant())
+    renewed = LEAF.but(key=p256(6), serial=0x0BCE, not_before=NOW)
+    assert isinstance(wallet.install(a_response(renewed), bundle=a_bundle(), now=an_instant()), Installed)
+
+    assert len(keys.names()) == 2
+    assert wallet.remove(renewed.certificate.fingerprint)
+    assert keys.names() == {PROVISIONING_KEY}
+
+
+def test_no_key_can_be_read_out_of_the_token(keys: Pkcs11Keys) -> None:
+    private = keys._private(PROVISIONING_KEY)
+    assert private[pkcs11.Attribute.EXTRACTABLE] is False
+    assert private[pkcs11.Attribute.SENSITIVE] is True
+    with pytest.raises(pkcs11.AttributeSensitive):
+        private[pkcs11.Attribute.VALUE]
+
+
+def test_a_wrapped_key_that_is_not_the_certificate_s_is_not_kept(keys: Pkcs11Keys) -> None:
+    with pytest.raises(KeyTransportError):
+        keys.take_in(
+            "contract-x", under=PROVISIONING_KEY, sender=point_of(SENDER_KEY), field=wrapped(5),
+            point=point_of(p256(5)),
+        )  # fmt: skip
+    with pytest.raises(KeyTransportError):
+        keys.take_in(
+            "contract-x", under=PROVISIONING_KEY, sender=b"\x04" + bytes(64), field=wrapped(5), point=point_of(p256(5))
+        )
+    assert keys.names() == {PROVISIONING_KEY}
+
+
+@NOISY
+def test_a_lost_session_is_opened_again(keys: Pkcs11Keys) -> None:
+    keys._session.close()
+    assert keys.point(PROVISIONING_KEY) == point_of(VEHICLE_KEY)
+    keys._session.close()
+    request = AuthorizationRequest(id="id1", challenge=bytes(16))
+    signed = keys.sign(PROVISIONING_KEY, request)
+    assert signature_holds(point_of(VEHICLE_KEY), signed.references, signed.signature)
+
+
+def test_a_key_that_is_not_there_is_told(keys: Pkcs11Keys) -> None:
+    with pytest.raises(KeyStoreError, match="not in the token"):
+        keys.point("contract-nowhere")
+
+
+@NOISY
+def test_a_wrong_pin_is_tried_once_and_does_not_lock_the_token(tokens: None) -> None:
+    for _ in range(2):
+        with pytest.raises(KeyStoreError, match="refuses the PIN"):
+            Pkcs11Keys(module=MODULE, token="wrong-pin", pin="not the pin")
+    opened = Pkcs11Keys(module=MODULE, token="wrong-pin", pin=PIN)
+    assert opened.names() == frozenset()
+    opened._pin_refused = True
+    opened._session.close()
+    with pytest.raises(KeyStoreError, match="has refused the PIN"):
+        opened.names()
+
+
+def test_a_token_that_is_not_there_is_told_with_what_to_check(tokens: None) -> None:
+    with pytest.raises(KeyStoreError, match="cannot be opened"):
+        Pkcs11Keys(module=MODULE, token="no such token", pin=PIN)
