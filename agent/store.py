@@ -29,6 +29,7 @@ MOST_MENDINGS = 3
 MENDINGS_WITHIN_S = 600.0
 # A large journal is checked record by record; so long the watchdog is kept from ending that.
 MENDING_LIMIT_S = 180.0
+MENDING_LOOK_S = 1.0
 
 
 class Store:
@@ -103,7 +104,7 @@ class Store:
     async def _run(self, work: Callable[[], T]) -> T:
         future = asyncio.get_running_loop().run_in_executor(self._thread, work)
         while not future.done():
-            await asyncio.wait({future}, timeout=1.0)
+            await asyncio.wait({future}, timeout=MENDING_LOOK_S)
             since = self._mending_since
             if since is not None and time.monotonic() - since < MENDING_LIMIT_S:
                 self.on_mending()

@@ -258,7 +258,7 @@ class Journal:
         False when it is about another journal, or about a record that this one never reached: then nothing happens.
         """
         agreed = max(agreed, self._head.first - 1)
-        if journal != self._head.journal or agreed >= self._head.last:
+        if journal != self._head.journal or agreed > self._head.last:
             return False
         heads: list[Head] = []
 
