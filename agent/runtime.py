@@ -390,6 +390,7 @@ class Runtime:
             "readers": {name: health.state for name, health in board.readers.items()},
             "chargers": {name: health.state for name, health in board.chargers.items()},
             "storage": board.storage.state,
+            "certificate": board.certificate.state if board.certificate is not None else None,
             "storage_detail": board.storage.detail,
             "backlog": board.backlog,
             "open_sessions": len(self.service.agent.state.open_sessions),
