@@ -9,13 +9,13 @@ export PATH := $(PATH):/usr/sbin
 
 # What the tests need besides Python packages. Each is "Debian package:a program it brings".
 DEBIAN_NEEDS := mosquitto:mosquitto mosquitto-clients:mosquitto_sub systemd:systemd-analyze \
-  nodejs:node npm:npm \
+  nodejs:node npm:npm e2fsprogs:mkfs.ext4 xfsprogs:mkfs.xfs \
   rabbitmq-server:rabbitmqctl nats-server:nats-server
 
 # Every file's hash is checked. What has no wheel (pyDes) is built with locked tools: no other is fetched on the way.
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --use-pep517
 
-.PHONY: setup demo test check fast needs node docs lock clean
+.PHONY: setup demo test check fast crash needs node docs lock clean
 .DEFAULT_GOAL := setup
 
 setup: $(VENV)/.runtime
@@ -34,6 +34,13 @@ check: $(VENV)/.dev
 
 fast: $(VENV)/.dev
 	$(BIN)/python -m pytest -m "not slow"
+
+# Kills, full disks, power cuts. make crash SEED=1 KILLS=1000 CUTS=1000 FILLS=30 ONLY=kills,disks; LONG=1 does ten times as
+# much. Mounting needs root, FUSE and loop devices: what cannot be run here is said. The result is also build/crash.json.
+CRASH := $(SEED:%=--seed %) $(KILLS:%=--kills %) $(CUTS:%=--cuts %) $(FILLS:%=--fills %) $(ONLY:%=--only %) \
+  $(if $(LONG),--long)
+crash: needs $(VENV)/.dev
+	$(BIN)/python -m tests.crash $(CRASH)
 
 # The tables of docs/wire.md, docs/asyncapi.yaml and docs/schemas, anew from the models.
 docs: $(VENV)/.dev

@@ -1,4 +1,4 @@
-"""A fleet that published several revisions, each kept as a folder of its own: a device that updates from one to the next."""
+"""A fleet that has published several revisions, each kept as a folder, and a device that goes from one to the next."""
 
 from __future__ import annotations
 
@@ -37,8 +37,7 @@ async def next_revision(cache: PolicyCache, fleet: Path) -> int:
     """In force, durably, on return."""
     number = next(n for n in range(1, REVISIONS + 1) if not _has(cache, n))
     result = await cache.update(FolderCarrier(fleet / f"revision-{number}"), at(REVISIONS))
-    if isinstance(result, Refused):
-        raise RuntimeError(f"revision {number} was refused: {result}")
+    assert not isinstance(result, Refused), f"revision {number} was refused: {result}"
     return revision_of(cache)
 
 

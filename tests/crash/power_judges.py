@@ -1,4 +1,4 @@
-"""What a start finds after a power cut, against what was promised before it. A judge never believes, it opens and reads."""
+"""What a start finds after a power cut, against what was promised before. A judge opens, reads and believes nobody."""
 
 from __future__ import annotations
 

@@ -1,0 +1,45 @@
+"""Agent and receiver are killed at every step of a record's way: lost 0, twice 0, the chain whole (P1, P2)."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from tests.crash.kill_campaign import AGENT, RECEIVER, STEPS, Tally, campaign
+from tests.crash.lives import Defect
+
+pytestmark = pytest.mark.slow
+
+KILLS = 72
+
+
+def run(folder: Path, *, kills: int, defect: Defect | None = None, phases: tuple[str, ...] = ()) -> Tally:
+    return asyncio.run(campaign(folder, seed=1, kills=kills, progress=lambda tally: None, defect=defect, phases=phases))
+
+
+def test_killed_at_every_step_nothing_is_lost_and_nothing_comes_twice(tmp_path: Path) -> None:
+    tally = run(tmp_path, kills=KILLS)
+
+    assert tally.complaints == []
+    assert tally.total >= KILLS - 5
+    steps = {str(step) for role in (AGENT, RECEIVER) for step in STEPS[role]}
+    reached = steps & set(tally.by_step)
+    assert len(reached) > len(steps) // 2, f"never died at {sorted(steps - reached)}"
+    assert tally.greens > 50
+    assert tally.records > 200
+
+
+@pytest.mark.parametrize(
+    ("defect", "phases"),
+    [
+        (Defect.GREEN_BEFORE_DURABLE, ("append",)),
+        (Defect.ACKNOWLEDGED_BEFORE_DURABLE, ("receiver commit",)),
+    ],
+)
+def test_the_oracle_finds_a_defect_made_on_purpose(tmp_path: Path, defect: Defect, phases: tuple[str, ...]) -> None:
+    """Else its silence proves nothing."""
+    tally = run(tmp_path, kills=96, defect=defect, phases=phases)
+
+    assert tally.complaints, "the defect was not found"
