@@ -441,6 +441,7 @@ def test_every_flaw_of_a_chain_is_found_and_no_other(name: str) -> None:
 
     assert {finding.code for finding in verdict.flaws} == expected.flaws, verdict.flaws
     assert verdict.codes.iso2 == expected.code
+    assert not any("DE8AA" in finding.detail for finding in verdict.flaws), "no log shall hold a whole eMAID"
     assert verdict.outcome is (Outcome.REFUSED if expected.flaws else Outcome.POSSESSION_UNPROVEN)
 
 

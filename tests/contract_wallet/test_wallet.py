@@ -537,6 +537,30 @@ def test_a_key_for_another_certificate_is_refused() -> None:
         private_key(5, point_of(p256(5)))
 
 
+def test_everything_is_flushed_before_it_is_pointed_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A power cut loses what was not flushed: so the key is on the disk, its folder too, before the pointer moves."""
+    wallet, steps = a_wallet(tmp_path), []
+    flush, swap = os.fsync, Path.replace
+
+    def flushed(descriptor: int) -> None:
+        steps.append(("flush", Path(os.readlink(f"/proc/self/fd/{descriptor}")).name))
+        flush(descriptor)
+
+    def swapped(self: Path, target: Path) -> Path:
+        steps.append(("swap", target.name))
+        return swap(self, target)
+
+    monkeypatch.setattr(os, "fsync", flushed)
+    monkeypatch.setattr(Path, "replace", swapped)
+    assert isinstance(install(wallet, a_response()), Installed)
+
+    key = f"contract-{LEAF.certificate.fingerprint[:32]}.p8"
+    assert steps[:6] == [
+        ("flush", f".{key}.new"), ("swap", key), ("flush", "keys"),
+        ("flush", ".contracts.json.new"), ("swap", "contracts.json"), ("flush", "wallet"),
+    ]  # fmt: skip
+
+
 # --- crashes ----------------------------------------------------------------------------------------------------------
 
 

@@ -145,7 +145,8 @@ def anchored(case: Case) -> Iterator[Finding]:
         why = (
             "an anchor of that name has another key" if case.path.namesake else "no anchor and no sub-CA has that name"
         )
-        yield about(last, Flaw.UNKNOWN_ANCHOR, f"issued by {last.issuer.rfc4514_string()}: {why}")
+        issuer = "itself" if last.is_self_issued else last.issuer.rfc4514_string()  # a leaf's own name is an eMAID
+        yield about(last, Flaw.UNKNOWN_ANCHOR, f"issued by {issuer}: {why}")
 
 
 def anchor_in_role(case: Case) -> Iterator[Finding]:

@@ -1,0 +1,247 @@
+"""What a vehicle's or a charger's stack asks the local API about contracts, as JSON, and what it is answered.
+
+Bytes are base64, as in the messages of ISO 15118 themselves. Wrong documents raise MessageUnfit and reach nobody.
+Serving them over the socket is agent/api.py; the verdict's document is verdicts.py.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from agent.contracts.wallet import Authorization, Context, Installed, NotSigned
+from agent.core.contracts.contract import Wanted
+from agent.core.contracts.emaid import read_emaid
+from agent.core.contracts.exi_fragments import Reference
+from agent.core.contracts.installation import InstallationResponse, NotInstalled
+from agent.core.contracts.signing import Signed
+from agent.core.contracts.verification import Proof
+
+MAX_TEXT = 256
+MAX_BINARY_BYTES = 8_192
+MAX_CERTIFICATES = 8
+
+
+class MessageUnfit(Exception):
+    """The document does not say what it must; the text says what is wrong where."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuthorizationAsked:
+    id: str
+    challenge: bytes
+    context: Context
+    wanted: Wanted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerificationAsked:
+    """`proof` and the challenge that was sent come together, or the chain alone is judged."""
+
+    chain: tuple[bytes, ...]
+    claimed: str
+    stapled: tuple[bytes, ...]
+    challenge: bytes | None
+    proof: Proof | None
+
+
+def read_authorization(document: object) -> AuthorizationAsked:
+    """`{"id", "challenge", "context": {...}, "emaid", "providers", "roots"}`; all but the first two may be left out."""
+    fields = _object("", document, required={"id", "challenge"}, optional={"context", "emaid", "providers", "roots"})
+    emaid = fields.get("emaid")
+    return AuthorizationAsked(
+        id=_text("id", fields["id"]),
+        challenge=_binary("challenge", fields["challenge"]),
+        context=_context(fields.get("context", {})),
+        wanted=Wanted(
+            emaid=None if emaid is None else _emaid("emaid", emaid),
+            providers=_names("providers", fields.get("providers")),
+            roots=_names("roots", fields.get("roots")),
+        ),
+    )
+
+
+def read_installation(document: object) -> InstallationResponse:
+    """A CertificateInstallationRes: `provisioning_chain`, four elements with `id`, and the header's `signature`."""
+    fields = _object(
+        "", document,
+        required={"provisioning_chain", "contract_chain", "encrypted_private_key", "dh_public_key", "emaid",
+                  "signature"},
+        optional=set(),
+    )  # fmt: skip
+    chain = _object("contract_chain", fields["contract_chain"], required={"id", "certificates"}, optional=set())
+    certificates = _binaries("contract_chain.certificates", chain["certificates"])
+    if not certificates:
+        raise MessageUnfit("contract_chain.certificates: the contract's own certificate comes first, none is here")
+    key_id, key = _element("encrypted_private_key", fields["encrypted_private_key"])
+    dh_id, dh = _element("dh_public_key", fields["dh_public_key"])
+    emaid = _object("emaid", fields["emaid"], required={"id", "value"}, optional=set())
+    references, signature = _signature(fields["signature"])
+    return InstallationResponse(
+        provisioning_chain=_binaries("provisioning_chain", fields["provisioning_chain"]),
+        contract_chain_id=_text("contract_chain.id", chain["id"]),
+        contract_leaf=certificates[0],
+        contract_subs=certificates[1:],
+        encrypted_key_id=key_id,
+        encrypted_key=key,
+        dh_public_key_id=dh_id,
+        dh_public_key=dh,
+        emaid_id=_text("emaid.id", emaid["id"]),
+        emaid=_text("emaid.value", emaid["value"]),
+        references=references,
+        signature=signature,
+    )
+
+
+def read_verification(document: object) -> VerificationAsked:
+    """`{"chain", "emaid", "ocsp", "challenge", "proof": {"id", "challenge", "signature": {...}}}`."""
+    fields = _object("", document, required={"chain", "emaid"}, optional={"ocsp", "challenge", "proof"})
+    if ("proof" in fields) != ("challenge" in fields):
+        raise MessageUnfit("proof: comes together with the challenge that was sent")
+    return VerificationAsked(
+        chain=_binaries("chain", fields["chain"]),
+        claimed=_text("emaid", fields["emaid"]),
+        stapled=_binaries("ocsp", fields.get("ocsp", [])),
+        challenge=_binary("challenge", fields["challenge"]) if "challenge" in fields else None,
+        proof=_proof(fields["proof"]) if "proof" in fields else None,
+    )
+
+
+def authorization_document(answer: Authorization | NotSigned) -> dict[str, Any]:
+    """A signature with what the messages need, or a refusal with every reason; never both."""
+    if isinstance(answer, NotSigned):
+        reasons = [] if answer.decision is None else [asdict(each) for each in answer.decision.reasons]
+        return {
+            "signed": False,
+            "obstruction": answer.obstruction,
+            "detail": answer.detail,
+            "reasons": reasons,
+            "explanation": list(answer.explanation),
+        }
+    return {
+        "signed": True,
+        "emaid": answer.contract.emaid.canonical + (answer.contract.emaid.check or ""),
+        "chain": [_base64(each) for each in answer.contract.chain],
+        **_signed(answer.signed),
+        "explanation": list(answer.explanation),
+    }
+
+
+def installation_document(answer: Installed | NotInstalled) -> dict[str, Any]:
+    if isinstance(answer, NotInstalled):
+        return {
+            "installed": False,
+            "obstacle": answer.obstacle,
+            "detail": answer.detail,
+            "flaws": [{"code": each.code, "detail": each.detail} for each in answer.findings],
+        }
+    return {"installed": True, "fingerprint": answer.contract.fingerprint, "repeated": answer.repeated}
+
+
+def _signed(signed: Signed) -> dict[str, Any]:
+    return {
+        "fragment": _base64(signed.fragment),
+        "signed_info": _base64(signed.signed_info),
+        "references": [{"uri": f"#{each.id}", "digest": _base64(each.digest)} for each in signed.references],
+        "signature": _base64(signed.signature),
+    }
+
+
+def _context(value: object) -> Context:
+    texts = ("evse", "network", "country", "operator", "session")
+    numbers = {"latitude": 90, "longitude": 180}
+    fields = _object("context", value, required=set(), optional={*texts, *numbers})
+    for name, most in numbers.items():
+        value = fields.get(name, 0)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not -most <= value <= most:
+            raise MessageUnfit(f"context.{name}: is no number of degrees from -{most} to {most}")
+    told = {name: _text(f"context.{name}", fields[name]) for name in texts if name in fields}
+    places = {name: float(fields[name]) for name in numbers if name in fields}
+    return Context(
+        evse=told.get("evse"), network=told.get("network"), country=told.get("country"),
+        operator=told.get("operator"), session=told.get("session"),
+        latitude=places.get("latitude"), longitude=places.get("longitude"),
+    )  # fmt: skip
+
+
+def _proof(value: object) -> Proof:
+    fields = _object("proof", value, required={"id", "challenge", "signature"}, optional=set())
+    references, signature = _signature(fields["signature"])
+    return Proof(
+        id=_text("proof.id", fields["id"]),
+        challenge=_binary("proof.challenge", fields["challenge"]),
+        references=references,
+        signature=signature,
+    )
+
+
+def _signature(value: object) -> tuple[tuple[Reference, ...], bytes]:
+    fields = _object("signature", value, required={"references", "value"}, optional=set())
+    references = []
+    for index, each in enumerate(_list("signature.references", fields["references"])):
+        where = f"signature.references.{index}"
+        reference = _object(where, each, required={"uri", "digest"}, optional=set())
+        uri = _text(f"{where}.uri", reference["uri"])
+        if not uri.startswith("#"):
+            raise MessageUnfit(f"{where}.uri: begins with #, since it names an element of the message")
+        references.append(Reference(id=uri[1:], digest=_binary(f"{where}.digest", reference["digest"])))
+    return tuple(references), _binary("signature.value", fields["value"])
+
+
+def _element(where: str, value: object) -> tuple[str, bytes]:
+    fields = _object(where, value, required={"id", "value"}, optional=set())
+    return _text(f"{where}.id", fields["id"]), _binary(f"{where}.value", fields["value"])
+
+
+def _object(where: str, value: object, *, required: set[str], optional: set[str]) -> Mapping[str, Any]:
+    name = where or "the document"
+    if not isinstance(value, dict):
+        raise MessageUnfit(f"{name}: is no object")
+    if missing := required - value.keys():
+        raise MessageUnfit(f"{name}: lacks {', '.join(sorted(missing))}")
+    if unknown := value.keys() - required - optional:
+        raise MessageUnfit(f"{name}: has the unknown {', '.join(sorted(map(str, unknown)))}")
+    return value
+
+
+def _list(where: str, value: object) -> list[object]:
+    if not isinstance(value, list) or len(value) > MAX_CERTIFICATES:
+        raise MessageUnfit(f"{where}: is no list of at most {MAX_CERTIFICATES}")
+    return value
+
+
+def _text(where: str, value: object) -> str:
+    if not isinstance(value, str) or len(value) > MAX_TEXT:
+        raise MessageUnfit(f"{where}: is no text of at most {MAX_TEXT} characters")
+    return value
+
+
+def _binary(where: str, value: object) -> bytes:
+    try:
+        content = base64.b64decode(value if isinstance(value, str) else "!", validate=True)
+    except ValueError as error:
+        raise MessageUnfit(f"{where}: is no base64") from error
+    if len(content) > MAX_BINARY_BYTES:
+        raise MessageUnfit(f"{where}: has more than {MAX_BINARY_BYTES} bytes")
+    return content
+
+
+def _binaries(where: str, value: object) -> tuple[bytes, ...]:
+    return tuple(_binary(f"{where}.{index}", each) for index, each in enumerate(_list(where, value)))
+
+
+def _names(where: str, value: object) -> frozenset[str] | None:
+    return None if value is None else frozenset(_text(where, each) for each in _list(where, value))
+
+
+def _emaid(where: str, value: object) -> str:
+    try:
+        return read_emaid(_text(where, value)).canonical
+    except ValueError as error:
+        raise MessageUnfit(f"{where}: is no eMAID") from error
+
+
+def _base64(content: bytes) -> str:
+    return base64.b64encode(content).decode("ascii")

@@ -1,0 +1,144 @@
+"""A whole exchange in JSON, as a stack in any language would have it: install, sign, verify."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.contracts.messages import (
+    MessageUnfit,
+    authorization_document,
+    installation_document,
+    read_authorization,
+    read_installation,
+    read_verification,
+)
+from agent.core.contracts.installation import InstallationResponse
+from agent.core.contracts.verification import Outcome, prove_possession, verify_chain
+from agent.core.decisions import Refused
+from agent.core.reasons import Reason, ReasonCode
+from tests.contract_wallet.pki_builder import EMAID, a_bundle, an_instant
+from tests.contract_wallet.provisioning import a_response, a_wallet
+from tests.contract_wallet.test_wallet import permitted
+
+
+def b64(content: bytes) -> str:
+    return base64.b64encode(content).decode()
+
+
+def installation(response: InstallationResponse) -> dict[str, Any]:
+    return {
+        "provisioning_chain": [b64(each) for each in response.provisioning_chain],
+        "contract_chain": {
+            "id": response.contract_chain_id,
+            "certificates": [b64(each) for each in (response.contract_leaf, *response.contract_subs)],
+        },
+        "encrypted_private_key": {"id": response.encrypted_key_id, "value": b64(response.encrypted_key)},
+        "dh_public_key": {"id": response.dh_public_key_id, "value": b64(response.dh_public_key)},
+        "emaid": {"id": response.emaid_id, "value": response.emaid},
+        "signature": {
+            "references": [{"uri": f"#{each.id}", "digest": b64(each.digest)} for each in response.references],
+            "value": b64(response.signature),
+        },
+    }
+
+
+def through_json(value: Any) -> Any:
+    return json.loads(json.dumps(value))
+
+
+def test_a_contract_is_installed_used_and_verified_in_json(tmp_path: Path) -> None:
+    wallet = a_wallet(tmp_path)
+    response = read_installation(through_json(installation(a_response())))
+    installed = through_json(installation_document(wallet.install(response, bundle=a_bundle(), now=an_instant())))
+    assert installed["installed"] is True
+
+    challenge = b64(bytes(range(16)))
+    asked = read_authorization({"id": "id1", "challenge": challenge, "context": {"network": "DE*ABC", "latitude": 48}})
+    answer = through_json(
+        authorization_document(
+            wallet.sign_authorization(
+                asked.id, asked.challenge, context=asked.context, permit=permitted, now=an_instant(),
+                wanted=asked.wanted,
+            )
+        )
+    )  # fmt: skip
+    assert (answer["signed"], answer["emaid"]) == (True, EMAID)
+
+    signature = {"references": answer["references"], "value": answer["signature"]}
+    question = read_verification(
+        {
+            "chain": answer["chain"],
+            "emaid": answer["emaid"],
+            "challenge": challenge,
+            "proof": {"id": "id1", "challenge": challenge, "signature": signature},
+        }
+    )
+    assert question.challenge is not None
+    assert question.proof is not None
+    chain = verify_chain(question.chain, claimed=question.claimed, bundle=a_bundle(), now=an_instant())
+    assert prove_possession(chain, challenge=question.challenge, proof=question.proof).outcome is Outcome.AUTHORISED
+
+
+def test_a_refusal_carries_the_fleet_s_reasons_and_no_signature(tmp_path: Path) -> None:
+    wallet = a_wallet(tmp_path)
+    wallet.install(a_response(), bundle=a_bundle(), now=an_instant())
+    asked = read_authorization({"id": "id1", "challenge": b64(bytes(16)), "emaid": EMAID, "roots": None})
+    refusal = Refused(reasons=(Reason(code=ReasonCode.NETWORK, rule="network_allowed", observed="DE*XYZ"),))
+    answer = through_json(
+        authorization_document(
+            wallet.sign_authorization(
+                asked.id, asked.challenge, context=asked.context, permit=lambda _: refusal, now=an_instant()
+            )
+        )
+    )
+
+    assert answer["signed"] is False
+    assert answer["reasons"][0]["code"] == "NETWORK"
+    assert "signature" not in answer
+
+
+def test_what_was_not_installed_says_why(tmp_path: Path) -> None:
+    broken = installation(a_response())
+    broken["signature"]["value"] = b64(bytes(64))
+    answer = a_wallet(tmp_path).install(read_installation(broken), bundle=a_bundle(), now=an_instant())
+    assert installation_document(answer)["obstacle"] == "PROVISIONING_SIGNATURE"
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        None, [], {}, {"id": "id1"}, {"id": 5, "challenge": ""}, {"id": "id1", "challenge": "?"},
+        {"id": "id1", "challenge": "", "extra": 1}, {"id": "id1", "challenge": "", "context": []},
+        {"id": "id1", "challenge": "", "context": {"latitude": True}}, {"id": "x" * 300, "challenge": ""},
+        {"id": "id1", "challenge": "", "context": {"latitude": float("nan")}},
+        {"id": "id1", "challenge": "", "context": {"longitude": 181}},
+        {"id": "id1", "challenge": "", "emaid": "nobody"}, {"id": "id1", "challenge": "", "providers": "DE8AA"},
+        {"id": "id1", "challenge": b64(bytes(9000))},
+    ],
+)  # fmt: skip
+def test_a_wrong_question_for_a_signature_is_refused(document: object) -> None:
+    with pytest.raises(MessageUnfit):
+        read_authorization(document)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"signature": {}}, {"signature": {"references": [{"uri": "id1", "digest": ""}], "value": ""}},
+        {"contract_chain": {"id": "id1", "certificates": []}}, {"provisioning_chain": [""] * 9}, {"emaid": "x"},
+        {"dh_public_key": {"id": "id3"}},
+    ],
+)  # fmt: skip
+def test_a_wrong_installation_is_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(MessageUnfit):
+        read_installation({**installation(a_response()), **change})
+
+
+def test_a_proof_without_the_challenge_that_was_sent_is_refused() -> None:
+    with pytest.raises(MessageUnfit, match="proof"):
+        read_verification({"chain": [], "emaid": EMAID, "challenge": ""})
