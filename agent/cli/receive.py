@@ -7,8 +7,12 @@ import asyncio
 import signal
 from collections.abc import Coroutine
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from agent.cli import output
+
+if TYPE_CHECKING:
+    from sync.backend.store import StreamAudit
 
 HELP = "run the reference backend receiver"
 
@@ -25,6 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cafile", type=Path, help="authority of the broker's certificate")
     parser.add_argument("--certfile", type=Path, help="this receiver's certificate")
     parser.add_argument("--keyfile", type=Path, help="its key")
+    parser.add_argument(
+        "--device-keys", type=Path, metavar="DIR", help="the devices' public keys, NAME.jwk: judge their checkpoints"
+    )
     parser.add_argument("--audit", action="store_true", help="judge what is in the database, and exit")
     parser.add_argument("--json", action="store_true", help="print JSON for programs")
 
@@ -66,6 +73,7 @@ def receive(arguments: argparse.Namespace, host: str, port: int) -> int:
         fleet=arguments.fleet,
         database=arguments.db,
         signing_key=arguments.key,
+        device_keys=arguments.device_keys,
         reconnect=Backoff(cap_s=arguments.retry_cap),
     )
     asyncio.run(until_told(Receiver(settings).run()))
@@ -87,14 +95,15 @@ def audit(arguments: argparse.Namespace) -> int:
     from contextlib import closing
     from dataclasses import asdict
 
+    from sync.backend.checkpoints import DeviceKeys
     from sync.backend.store import Store
 
     if not arguments.db.is_file():
         output.complain(f"--db {arguments.db}: no such file")
         return output.NO_INPUT
     with closing(Store(arguments.db)) as store:
-        found = store.audit()
-    sound = all(each.chain_ok and not each.gaps and not each.forks for each in found)
+        found = store.audit(DeviceKeys(arguments.device_keys).of) if arguments.device_keys else store.audit()
+    sound = all(each.chain_ok and not each.gaps and not each.forks and not each.bad_checkpoints for each in found)
     if arguments.json:
         output.print_json([asdict(each) for each in found])
     else:
@@ -106,6 +115,7 @@ def audit(arguments: argparse.Namespace) -> int:
             "gaps",
             "forks",
             "chain",
+            "not yet signed",
             "twice on the wire",
             "quarantined",
         )
@@ -118,6 +128,7 @@ def audit(arguments: argparse.Namespace) -> int:
                 len(each.gaps),
                 each.forks,
                 "whole" if each.chain_ok else "BROKEN",
+                signatures(each),
                 each.duplicates_on_wire,
                 len(each.quarantined),
             )
@@ -125,3 +136,12 @@ def audit(arguments: argparse.Namespace) -> int:
         ]
         output.table(str(arguments.db), columns, rows)
     return output.OK if sound else output.FAILURE
+
+
+def signatures(audit: StreamAudit) -> str:
+    """Which records no checkpoint of the device covers: the newest ones for a while, invented ones for ever."""
+    if audit.unsigned is None:
+        return "key unknown"
+    ranges = [str(first) if first == last else f"{first}-{last}" for first, last in audit.unsigned]
+    bad = [f"checkpoint {sequence} is FORGED" for sequence in audit.bad_checkpoints]
+    return ", ".join([*bad, *ranges]) or "none"

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from sync import signing
+from sync.backend.checkpoints import DeviceKeys, Word, word_of
 from sync.backend.records import Unreadable, read_record
 from sync.backend.store import Delivery, Store, StreamState
 from sync.backoff import Backoff
@@ -47,6 +48,8 @@ class ReceiverSettings:
     database: Path
     signing_key: Path
     root: str = DEFAULT_ROOT
+    # Folder of the devices' public keys, to notice records that somebody else wrote in a device's name.
+    device_keys: Path | None = None
     reconnect: Backoff = field(default_factory=lambda: Backoff(cap_s=30.0))
     # The same gap is asked for again after this long at the earliest.
     resend_interval_s: float = 5.0
@@ -60,6 +63,7 @@ class Receiver:
         self._connected = connected
         self._topics = FleetTopics(fleet=settings.fleet, root=settings.root)
         self._asked: dict[tuple[str, str], tuple[tuple[tuple[int, int], ...], float]] = {}
+        self._device_keys = None if settings.device_keys is None else DeviceKeys(settings.device_keys)
         self._due: dict[tuple[str, str], Acknowledgement] = {}
         self._is_due = asyncio.Event()
 
@@ -128,7 +132,14 @@ class Receiver:
         except BadBatch as error:
             log.warning("receiver: a batch of %s cannot be taken apart: %s", device, error)
             return Delivery(device=device, lines=(_junk(message.payload, str(error)),))
+        self._judge_checkpoints(device, lines)
         return Delivery(device=device, lines=tuple(read_record(line, source) for line in lines))
+
+    def _judge_checkpoints(self, device: str, lines: Sequence[bytes]) -> None:
+        """A bad one is stored like any record, as it may be evidence; `audit` shows what no good one covers."""
+        keys = None if self._device_keys is None else self._device_keys.of(device)
+        if keys is not None and any(word_of(line, keys) is Word.BAD for line in lines):
+            log.error("receiver: %s: a checkpoint came that its key has not signed: who writes in its name?", device)
 
     async def _commit(self, deliveries: Sequence[Delivery], store: Store) -> None:
         if not deliveries:

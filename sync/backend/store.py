@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from sync.backend.checkpoints import Coverage, Keys
 from sync.backend.records import Record, Unreadable
 from sync.messages import MAX_QUARANTINED, MAX_RANGES, Hello
 
@@ -139,6 +140,9 @@ class StreamAudit:
     chain_ok: bool
     duplicates_on_wire: int
     quarantined: Mapping[int, str]
+    # Ranges that no checkpoint of the device's own key covers (yet); None when its key is not known here.
+    unsigned: tuple[tuple[int, int], ...] | None = None
+    bad_checkpoints: tuple[int, ...] = ()
 
 
 class Store:
@@ -157,8 +161,7 @@ class Store:
                 self._db.executescript(f"BEGIN IMMEDIATE;\n{_SCRIPTS[version]}\nCOMMIT;")
             elif version != _VERSION:
                 raise sqlite3.DatabaseError(
-                    f"{path} has schema version {version}; this program knows {_VERSION}: "
-                    "use the program that wrote it"
+                    f"{path} has schema version {version}; this program knows {_VERSION}: use the program that wrote it"
                 )
         except sqlite3.Error:
             self._db.close()
@@ -214,11 +217,12 @@ class Store:
         """How many unreadable payloads without a known place are kept, by device."""
         return dict(self._db.execute("SELECT device, count(*) FROM unplaced GROUP BY device").fetchall())
 
-    def audit(self) -> list[StreamAudit]:
+    def audit(self, keys: Callable[[str], Keys | None] = lambda device: None) -> list[StreamAudit]:
+        """`keys` knows the public keys of a device, if anybody told them: only then its checkpoints can be judged."""
         rows = self._db.execute(
             "SELECT stream, device, journal, through, duplicates FROM streams ORDER BY device, stream"
         ).fetchall()
-        return [self._audit(*row) for row in rows]
+        return [self._audit(*row, keys=keys(row[1])) for row in rows]
 
     # Taking
 
@@ -443,13 +447,16 @@ class Store:
 
     # Auditing
 
-    def _audit(self, stream: int, device: str, journal: str, through: int, duplicates: int) -> StreamAudit:
+    def _audit(
+        self, stream: int, device: str, journal: str, through: int, duplicates: int, *, keys: Keys | None
+    ) -> StreamAudit:
         lost = self._db.execute("SELECT first, last FROM lost WHERE stream = ? ORDER BY first", (stream,)).fetchall()
         (forks,) = self._db.execute("SELECT count(*) FROM forks WHERE stream = ?", (stream,)).fetchone()
         ids: set[str] = set()
         sequences: list[int] = []
         quarantined: dict[int, str] = {}
         before, before_hash, chain_ok = 0, GENESIS, True
+        coverage = None if keys is None else Coverage(keys=keys)
         for sequence, hash, previous, id, body, reason in self._db.execute(
             "SELECT sequence, hash, previous, id, body, quarantined FROM records WHERE stream = ? ORDER BY sequence",
             (stream,),
@@ -463,6 +470,8 @@ class Store:
                 chain_ok = False
             if sequence == before + 1 and previous is not None and previous != before_hash:
                 chain_ok = False
+            if coverage is not None:
+                coverage.take(sequence, body, continues=sequence == before + 1 and previous == before_hash)
             before, before_hash = sequence, hash
         last = sequences[-1] if sequences else 0
         return StreamAudit(
@@ -479,6 +488,8 @@ class Store:
             chain_ok=chain_ok,
             duplicates_on_wire=duplicates,
             quarantined=quarantined,
+            unsigned=None if coverage is None else coverage.ranges(),
+            bad_checkpoints=() if coverage is None else tuple(coverage.bad),
         )
 
     def _transaction(self) -> _Transaction:
