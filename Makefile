@@ -15,7 +15,7 @@ DEBIAN_NEEDS := mosquitto:mosquitto mosquitto-clients:mosquitto_sub systemd:syst
 # Every file's hash is checked. What has no wheel (pyDes) is built with locked tools: no other is fetched on the way.
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --use-pep517
 
-.PHONY: setup demo test check fast crash needs node docs lock clean
+.PHONY: setup demo test check fast bench crash needs node docs lock clean
 .DEFAULT_GOAL := setup
 
 setup: $(VENV)/.runtime
@@ -53,6 +53,10 @@ node: $(NODE_ROOMS:%=%/node_modules/.package-lock.json)
 %/node_modules/.package-lock.json: %/package-lock.json
 	npm ci --prefix $* --ignore-scripts --no-audit --no-fund
 	@touch $@
+
+# One of them: make bench NAME=drain (make bench LIST=1 tells the names). Small and once: make bench QUICK=1
+bench: needs $(VENV)/.dev
+	$(BIN)/python -m tests.benchmarks.runner $(if $(NAME),--only $(NAME)) $(if $(QUICK),--quick) $(if $(LIST),--list)
 
 needs:
 	@sh .ci/debian-needs $(DEBIAN_NEEDS)

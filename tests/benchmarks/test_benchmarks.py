@@ -1,0 +1,54 @@
+"""The benchmarks work and say what they must. How quick anything is, is never judged here."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.benchmarks import runner
+from tests.benchmarks.measurement import Pairs, Row
+
+FIELDS = {"name", "value", "unit", "peer", "peer_value", "ratio", "runs", "note"}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("name", sorted(runner.benchmarks()))
+def test_a_short_run_writes_rows_of_the_promised_shape(name: str, tmp_path: Path) -> None:
+    out = tmp_path / "bench.json"
+
+    assert runner.main(["--quick", "--only", name, "--out", str(out)]) == 0
+
+    rows = json.loads(out.read_text())
+    assert rows
+    for row in rows:
+        assert set(row) == FIELDS
+        assert isinstance(row["name"], str)
+        assert isinstance(row["value"], int | float)
+        assert isinstance(row["runs"], int)
+        assert row["unit"]
+        assert (row["peer"] is None) == (row["peer_value"] is None)
+
+
+def test_an_unknown_benchmark_is_refused_with_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
+    assert runner.main(["--only", "speed"]) == 64
+
+    told = capsys.readouterr().err
+    assert "'speed'" in told
+    assert "drain" in told
+
+
+def test_a_ratio_is_the_median_over_pairs_and_not_of_medians() -> None:
+    pairs = Pairs()
+    for ours, peer in ((10.0, 5.0), (100.0, 200.0), (30.0, 10.0)):
+        pairs.add(ours, peer)
+
+    assert (pairs.value, pairs.peer_value, pairs.ratio) == (30.0, 10.0, 2.0)
+
+
+def test_the_target_is_for_the_table_only() -> None:
+    row = Row(name="a", value=1.0, unit="s", runs=1, target="<= 2 s")
+
+    assert set(row.to_json()) == FIELDS
