@@ -341,6 +341,10 @@ def status() -> dict[str, Any]:
             "readers": {**states, "description": "`ready` or `lost`, by name"},
             "chargers": {**states, "description": "state by name"},
             "storage": {"type": "string", "description": "`ok`, `tight` or `full`; later versions may know more"},
+            "certificate": {
+                "type": ["string", "null"],
+                "description": "how its client certificate is, such as `good`, `expiring` or `expired`; null without TLS",
+            },
             "storage_detail": {"type": "string", "description": "what is the matter with it, for people"},
             "backlog": {"type": "integer", "minimum": 0, "description": "records that are not acknowledged yet"},
             "open_sessions": {"type": "integer", "minimum": 0},

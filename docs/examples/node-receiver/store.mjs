@@ -4,13 +4,14 @@
 //   N {nonce}    of the last hello       L {first, last}                     declared lost    U {lows}    taken back
 //   F {sequence, hash, reason, body, dropped?}   another record for this sequence; dropped: the R entry is no longer it
 //
-// Everything given to one `commit` is written and fsynced before it returns. A torn last line (power cut) was never
+// Lines that nobody knows a place for are in DATA/DEVICE/unplaced.jsonl. Everything given to one `commit` is written and fsynced before it returns. A torn last line (power cut) was never
 // acknowledged and is cut off at the next start. The index is in memory: this is an example, not a data warehouse.
 
-import { closeSync, existsSync, fsyncSync, ftruncateSync, mkdirSync, openSync, readdirSync, readFileSync, writeSync } from 'node:fs';
+import { closeSync, existsSync, fsyncSync, ftruncateSync, mkdirSync, openSync, readdirSync, readFileSync, renameSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { GENESIS, MAX_QUARANTINED, MAX_RANGES, readRecord } from './wire.mjs';
 
+const MOST_UNPLACED = 1000;
 const FILE_NAME = /^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$/;
 
 export class Store {
@@ -18,7 +19,7 @@ export class Store {
     this.folder = folder;
     this.fleet = fleet;
     this.journals = new Map();
-    this.unplaced = new Map(); // device -> Map(hash -> line): unreadable, and nobody knows yet where it belongs
+    this.unplaced = new Map(); // device -> Unplaced
     if (!existsSync(folder)) {
       mkdirSync(folder, { recursive: true });
     }
@@ -34,9 +35,14 @@ export class Store {
     const place = `${device}/${name}`;
     if (!this.journals.has(place)) {
       if (!FILE_NAME.test(device) || !FILE_NAME.test(name)) throw new Error(`${place} is no journal's name`);
-      this.journals.set(place, new Journal(this.folder, this.fleet, device, name));
+      this.journals.set(place, new Journal(this.folder, this.fleet, device, name, this.unplacedOf(device)));
     }
     return this.journals.get(place);
+  }
+
+  unplacedOf(device) {
+    if (!this.unplaced.has(device)) this.unplaced.set(device, new Unplaced(this.folder, device));
+    return this.unplaced.get(device);
   }
 
   /** Take a batch; the journals that it touched, durable. */
@@ -44,24 +50,24 @@ export class Store {
     const source = `/fleets/${this.fleet}/devices/${device}`;
     const read = lines.map((line) => readRecord(line, source));
     const touched = new Set();
-    const waiting = this.unplaced.get(device) ?? new Map();
+    const waiting = this.unplacedOf(device);
     placeAmongNeighbours(read);
     for (const line of read) {
       if (line.journal === undefined || line.sequence === undefined) {
-        waiting.set(line.hash, line);
-        this.unplaced.set(device, waiting);
+        waiting.keep(line);
         continue;
       }
       const journal = this.journal(device, line.journal);
       touched.add(journal);
       journal.take(line);
-      const before = waiting.get(line.previous);
+      const before = waiting.lines.get(line.previous);
       if (before !== undefined && line.sequence > 1) {
         journal.take({ ...before, sequence: line.sequence - 1 });
-        waiting.delete(before.hash);
+        waiting.drop(before.hash);
       }
     }
     for (const journal of touched) journal.commit();
+    waiting.commit();
     return [...touched];
   }
 
@@ -84,9 +90,47 @@ function placeAmongNeighbours(read) {
   });
 }
 
+/** Unreadable lines of a device that nobody knows a place for, until the record after one names its hash. */
+class Unplaced {
+  constructor(folder, device) {
+    this.lines = new Map(); // hash -> { hash, reason, body }
+    this.changed = false;
+    mkdirSync(join(folder, device), { recursive: true });
+    this.path = join(folder, device, 'unplaced.jsonl');
+    if (!existsSync(this.path)) return;
+    for (const line of lines(readFileSync(this.path))) {
+      const { hash, reason, body } = JSON.parse(line.toString('utf8'));
+      this.lines.set(hash, { hash, reason, body: Buffer.from(body, 'base64') });
+    }
+  }
+
+  keep({ hash, reason, body }) {
+    if (this.lines.has(hash) || this.lines.size >= MOST_UNPLACED) return;
+    this.lines.set(hash, { hash, reason, body: Buffer.from(body) });
+    this.changed = true;
+  }
+
+  drop(hash) {
+    this.changed = this.lines.delete(hash) || this.changed;
+  }
+
+  /** Written anew beside the old one and renamed: there are few of them. */
+  commit() {
+    if (!this.changed) return;
+    const entries = [...this.lines.values()].map((line) => `${JSON.stringify({ ...line, body: line.body.toString('base64') })}\n`);
+    const file = openSync(`${this.path}.new`, 'w');
+    writeSync(file, entries.join(''));
+    fsyncSync(file);
+    closeSync(file);
+    renameSync(`${this.path}.new`, this.path);
+    syncFolder(join(this.path, '..'));
+    this.changed = false;
+  }
+}
+
 class Journal {
-  constructor(folder, fleet, device, name) {
-    Object.assign(this, { fleet, device, name, nonce: '', through: 0, hash: GENESIS });
+  constructor(folder, fleet, device, name, unplaced) {
+    Object.assign(this, { fleet, device, name, unplaced, nonce: '', through: 0, hash: GENESIS });
     this.held = new Map(); // sequence -> { hash, previous?, reason?, body: is it here }
     this.aside = new Set(); // those of them with a reason
     this.top = 0;
@@ -236,7 +280,12 @@ class Journal {
   }
 
   missing() {
-    return this.forks.has(this.through + 1) ? [] : this.gaps(this.through, this.top).slice(0, MAX_RANGES);
+    if (this.forks.has(this.through + 1)) return [];
+    // The record behind a gap may name the hash of a line without a place: ask for that one as well.
+    const more = this.unplaced.lines.size > 0 ? 1 : 0;
+    return this.gaps(this.through, this.top)
+      .slice(0, MAX_RANGES)
+      .map(([first, last]) => [first, last + more]);
   }
 
   ahead() {
