@@ -503,7 +503,15 @@ class Journal:
         finally:
             if self._reserve_is_open and not self._broken:
                 self._keep_reserve()
-        raise StorageFull(f"no room left for the journal in {self._folder.path}: free some space on this file system")
+        raise StorageFull(self._full())
+
+    def _full(self) -> str:
+        if self._pages()[0] >= self._bound(RESERVE):
+            return (
+                f"the journal in {self._folder.path} has reached its bound of {self._max_pages * PAGE_BYTES} bytes: "
+                "bring the backend back, or raise max_bytes in [journal]"
+            )
+        return f"no room left for the journal in {self._folder.path}: free some space on this file system"
 
     def _written(self, work: Callable[[], None]) -> bool:
         """One transaction. False when there was no room, and then nothing happened."""
