@@ -1,4 +1,4 @@
-"""mosquitto with exactly the files of docs/broker/: only folders, the port and the user are changed."""
+"""mosquitto with exactly the files of docs/broker/, below Debian's own: only folders, port and user are changed."""
 
 from __future__ import annotations
 
@@ -45,15 +45,21 @@ class Premises:
 
 
 def placed(text: str, folder: Path, port: int) -> str:
-    """A shipped configuration with this test's folders, port and user."""
-    for shipped, here in (
-        ("/etc/mosquitto/roamkey/", f"{folder}/"),
-        ("/var/lib/mosquitto/", f"{folder}/"),
-        ("listener 8883", f"listener {port} 127.0.0.1"),
-    ):
-        assert shipped in text
-        text = text.replace(shipped, here)
-    return f"{text}user {getpass.getuser()}\n"
+    """A shipped configuration with this test's folders and port."""
+    text = text.replace("/etc/mosquitto/roamkey/", f"{folder}/").replace("/var/lib/mosquitto/", f"{folder}/")
+    assert "listener 8883\n" in text
+    return text.replace("listener 8883\n", f"listener {port} 127.0.0.1\n")
+
+
+def debians_own(folder: Path) -> str:
+    """What Debian's /etc/mosquitto/mosquitto.conf says; ours is a file in its conf.d."""
+    return (
+        "persistence true\n"
+        f"persistence_location {folder}/\n"
+        f"include_dir {folder}/conf.d\n"
+        # Started as root it would become another user, who may not read here.
+        f"user {getpass.getuser()}\n"
+    )
 
 
 @asynccontextmanager
@@ -77,8 +83,10 @@ async def shipped_broker(
     for name in ("acl", "dynamic-security.json"):
         shutil.copy(SHIPPED / name, home / name)
         (home / name).chmod(0o600)
+    (home / "conf.d").mkdir()
     text = (SHIPPED / configuration).read_text(encoding="utf-8")
-    (home / "mosquitto.conf").write_text(placed(text, home, premises.port), encoding="utf-8")
+    (home / "conf.d" / "roamkey.conf").write_text(placed(text, home, premises.port), encoding="utf-8")
+    (home / "mosquitto.conf").write_text(debians_own(home), encoding="utf-8")
     program = shutil.which("mosquitto", path=PATH)
     if program is None:
         pytest.fail("mosquitto is not installed: `make needs` installs what the tests need")
