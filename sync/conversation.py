@@ -139,6 +139,8 @@ class Conversation:
         self._greeted_at = float("-inf")
         self._greeted: set[str] = set()
         self._pause_until = 0.0
+        # An acknowledgement could not be noted: ask for it again then.
+        self._ask_again_at = float("inf")
         self._quota_pause_s = settings.quota_pause_s
         self._progress_at = 0.0
         self._timeouts = 0
@@ -191,7 +193,8 @@ class Conversation:
 
     async def _act(self) -> None:
         """Everything that can be done now without waiting for an answer."""
-        if self._is_idle_for_long():
+        if self._is_idle_for_long() or time.monotonic() >= self._ask_again_at:
+            self._ask_again_at = float("inf")
             for lane in self._lanes.values():
                 self._greet_again(lane)
         if self._greets and time.monotonic() >= self._hello_due:
@@ -220,6 +223,7 @@ class Conversation:
         dues = [self._hello_due if self._greets else self._progress_at + self._settings.idle_hello_s]
         if self._drains and self._waits_for_answers:
             dues.append(self._progress_at + self._settings.ack_timeout_s)
+        dues.append(self._ask_again_at)
         if self._pause_until > time.monotonic():
             dues.append(self._pause_until)
         return min(dues)
@@ -415,6 +419,7 @@ class Conversation:
             await self._outbox.acknowledge(journal=ack.journal, through=ack.through, quarantined=quarantined)
         except OutboxBusy as error:
             # Nothing is lost: every hello is answered with the same again.
+            self._ask_again_at = time.monotonic() + self._settings.hello_backoff.cap_s
             self._alarms.tell("acknowledgement-waits", f"what the backend has could not be noted here: {error}")
             return
         for sequence, reason in sorted(quarantined.items()):

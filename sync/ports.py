@@ -112,6 +112,7 @@ class Alarm:
     no-service-keys: no bundle names the backend's keys yet, so nobody can be believed; nothing is trimmed.
     ack-refused, ack-for-another, ack-wrong-journal: somebody answers in the backend's place; nothing is trimmed.
     fork, backend-ahead: this journal and the backend's differ; nothing is trimmed or sent until it is resolved.
+    acknowledgement-waits: no room to note here what the backend has; it will say so again.
     record-too-large, not-a-line: one record cannot travel and is withheld; the others go on.
     """
 

@@ -454,8 +454,9 @@ class Journal:
             self._database.close()
         if not self._broken:
             self._folder.mark_closed()
+        lock, self._lock = self._lock, -1  # a number closed twice may be somebody else's by then
         with suppress(OSError):
-            os.close(self._lock)
+            os.close(lock)
 
     def __enter__(self) -> Self:
         return self
