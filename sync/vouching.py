@@ -15,13 +15,15 @@ from tuf.api.metadata import Metadata, Root, Signed, Snapshot, Targets, Timestam
 from sync.bundle import FLEET_FIELD, SignedBundle
 
 S = TypeVar("S", bound=Signed)
+# Those that are vouched for, by version.
+Roots = Mapping[int, Root]
 
 
 class _Flaw(Exception):
     """What is wrong; the text is for people."""
 
 
-def follow_roots(trusted: bytes, roots: Sequence[bytes], *, fleet: str) -> tuple[dict[int, Root], list[str]]:
+def follow_roots(trusted: bytes, roots: Sequence[bytes], *, fleet: str) -> tuple[Roots, list[str]]:
     """(root by version, flaws). Every root must be signed by the one before it and by itself, from `trusted` on.
 
     `trusted` may be among `roots`, and then must be the same; what lies before it is not vouched for and not returned.
@@ -54,7 +56,7 @@ def follow_roots(trusted: bytes, roots: Sequence[bytes], *, fleet: str) -> tuple
     return known, flaws
 
 
-def flaws_of(bundle: SignedBundle, roots: Mapping[int, Root], *, fleet: str) -> list[str]:
+def flaws_of(bundle: SignedBundle, roots: Roots, *, fleet: str) -> list[str]:
     """Everything that keeps this bundle from being one of this fleet; empty when it is proven."""
     root = roots.get(bundle.root)
     if root is None:

@@ -27,7 +27,7 @@ from sync.bundle import SignedBundle
 from sync.signing import SigningError, thumbprint
 
 if TYPE_CHECKING:
-    from tuf.api.metadata import Root
+    from sync.vouching import Roots
 
 
 class Check(StrEnum):
@@ -79,7 +79,7 @@ class _Case:
     root: bytes
     session: str | None
     device_keys: Mapping[str, str] | None
-    roots: dict[int, Root] = field(default_factory=dict)
+    roots: Roots = field(default_factory=dict)
     good: list[SignedBundle] = field(default_factory=list)
     keys: dict[str, str] = field(default_factory=dict)
     whole: bool = False

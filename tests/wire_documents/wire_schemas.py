@@ -343,7 +343,7 @@ def status() -> dict[str, Any]:
             "storage": {"type": "string", "description": "`ok`, `tight` or `full`; later versions may know more"},
             "certificate": {
                 "type": ["string", "null"],
-                "description": "how its client certificate is, such as `good`, `expiring` or `expired`; null without TLS",
+                "description": "of its client certificate: `good`, `expiring`, `expired` ...; null without TLS",
             },
             "storage_detail": {"type": "string", "description": "what is the matter with it, for people"},
             "backlog": {"type": "integer", "minimum": 0, "description": "records that are not acknowledged yet"},
