@@ -161,10 +161,12 @@ def test_same_driver_twice_is_unfit(make: Any) -> None:
 
 
 def test_private_service_key_in_the_bundle_is_unfit(make: Any) -> None:
+    from joserfc.jwk import ECKey
+
     from sync.signing import generate
 
     key = generate()
-    jwk = key._jwk.as_dict(private=True)
+    jwk = ECKey.import_key(key.private_pem).as_dict(private=True)
     body = json.dumps({"schema": 1, "keys": [{"kid": key.kid, "use": "ack", "jwk": {**jwk, "kid": key.kid}}]}).encode()
 
     with pytest.raises(DocumentUnfit, match="private half") as caught:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import json
 
+import joserfc.jwk
+import joserfc.jws
 import pytest
 
 from sync import signing
@@ -96,6 +98,65 @@ def test_keys_of_other_kinds_are_named_and_refused() -> None:
 
 def test_a_private_key_never_shows_in_a_repr() -> None:
     key = signing.generate()
-    secret = json.loads(json.dumps(key._jwk.as_dict(private=True)))["d"]
+    secret = joserfc.jwk.ECKey.import_key(key.private_pem).as_dict(private=True)["d"]
     assert secret not in repr(key)
     assert secret not in str(key)
+
+
+@pytest.mark.parametrize("algorithm", list(Algorithm))
+def test_a_library_of_others_reads_what_we_sign_and_we_read_what_it_signs(algorithm: Algorithm) -> None:
+    key = signing.generate(algorithm)
+    theirs = joserfc.jwk.import_key(key.private_pem, "EC" if algorithm is Algorithm.ES256 else "OKP")
+    header = {"alg": algorithm.value, "kid": key.kid, "typ": TYP}
+
+    ours = joserfc.jws.deserialize_compact(signing.sign({"through": 17}, key, typ=TYP), theirs, [algorithm.value])
+    token = joserfc.jws.serialize_compact(header, b'{"through":17}', theirs, [algorithm.value])
+
+    assert (ours.headers(), json.loads(ours.payload)) == (header, {"through": 17})
+    assert signing.verify(token, {key.kid: key.public_jwk}, typ=TYP) == {"through": 17}
+    public = {**theirs.as_dict(private=False), "kid": theirs.thumbprint(), "alg": algorithm.value}
+    assert json.loads(key.public_jwk) == public
+
+
+def test_the_thumbprint_is_that_of_the_standard() -> None:
+    """RFC 8037, appendix A.3."""
+    jwk = '{"crv":"Ed25519","kty":"OKP","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}'
+    assert signing.thumbprint(jwk) == "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k"
+
+
+def test_an_extension_that_must_be_understood_is_not() -> None:
+    """RFC 7515, 4.1.11."""
+    key = signing.generate()
+    theirs = joserfc.jwk.ECKey.import_key(key.private_pem)
+    header = {"alg": "ES256", "kid": key.kid, "typ": TYP, "crit": ["b64"], "b64": True}
+    token = joserfc.jws.serialize_compact(header, b"{}", theirs, ["ES256"])
+
+    with pytest.raises(TokenRefused, match="plain ES256"):
+        signing.verify(token, {key.kid: key.public_jwk}, typ=TYP)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"x": "AAAA"},
+        {"x": None},
+        {"y": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"},  # no point of the curve
+        {"crv": "P-384"},
+        {"kty": "RSA"},
+        {"x": "A" * 43 + "="},
+    ],
+)
+def test_a_public_key_that_is_none_is_refused(change: dict[str, object]) -> None:
+    with pytest.raises(KeyUnusable):
+        signing.thumbprint(json.dumps({**json.loads(signing.generate().public_jwk), **change}))
+
+
+def test_a_signature_has_one_spelling() -> None:
+    key = signing.generate(Algorithm.ED25519)
+    token = signing.sign({"through": 17}, key, typ=TYP)
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    sibling = alphabet[alphabet.index(token[-1]) + 1]  # the last character's low bits mean nothing
+
+    for other in (token[:-1] + sibling, token + "=", token + "==", token + "\n"):
+        with pytest.raises(TokenRefused):
+            signing.verify(other, {key.kid: key.public_jwk}, typ=TYP)
