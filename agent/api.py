@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import secrets
 import socket
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import uvicorn
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -25,7 +27,9 @@ from starlette.routing import Route
 from agent.core import observations
 from agent.core.decisions import Refused
 from agent.core.effects import Reply
-from agent.core.requests import Place
+from agent.core.prices import ZERO, Prices, plain_prices
+from agent.core.requests import Place, Told
+from agent.core.tariff.tariffs import Basis
 from agent.evidence.collection import NoEvidence
 from agent.journal import JournalError, StorageBroken
 from agent.openapi import description
@@ -52,7 +56,16 @@ def is_uid(text: str) -> str:
     return text
 
 
+def is_amount(value: object) -> object:
+    """As text, so that no number on the way has a binary fraction."""
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,8}(\.[0-9]{1,6})?", value):
+        return Decimal(value)
+    raise ValueError('must be an amount as text, such as "0.55"')
+
+
 Uid = Annotated[str, AfterValidator(is_uid)]
+Amount = Annotated[Decimal, BeforeValidator(is_amount), Field(ge=0, max_digits=14, decimal_places=6)]
+Percent = Annotated[int, Field(ge=0, le=100)]
 Text = Annotated[str, Field(max_length=200)]  # goes into a record as it is
 
 
@@ -60,12 +73,35 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-class TapBody(Body):
+class PricesBody(Body):
+    """Plain prices here and now, as text such as "0.55"; what is not named is free. `until`: unknown from then on."""
+
+    currency: Annotated[str, Field(pattern="^[A-Z]{3}$")]
+    basis: Literal["net", "gross"] | None = None
+    tax_percent: Amount | None = None
+    per_kwh: Amount = ZERO
+    per_hour: Amount = ZERO
+    per_parking_hour: Amount = ZERO
+    fixed: Amount = ZERO
+    until: AwareDatetime | None = None
+
+
+class TellingBody(Body):
+    """What the caller knows of this charge and the device may not."""
+
+    prices: PricesBody | None = None
+    soc_percent: Percent | None = None
+
+    def told(self) -> Told:
+        return Told(prices=None if self.prices is None else prices_of(self.prices), soc_percent=self.soc_percent)
+
+
+class TapBody(TellingBody):
     reader: str
     uid: Uid
 
 
-class DecisionBody(Body):
+class DecisionBody(TellingBody):
     uid: Uid
     charger: str | None = None
     evse: Text | None = None
@@ -81,6 +117,7 @@ class EventBody(Body):
     session: Text | None = None
     meter_wh: Annotated[int, Field(ge=0, le=REGISTER_LIMIT_WH)] | None = None
     power_w: Annotated[int, Field(ge=-REGISTER_LIMIT_WH, le=REGISTER_LIMIT_WH)] | None = None
+    soc_percent: Percent | None = None
     reason: Text = "Other"
     code: Text = ""
     state: charger_events.ChargerState = charger_events.ChargerState.AVAILABLE
@@ -170,7 +207,11 @@ class Api:
             power_w=body.power_w,
         )
         asked = observations.DecisionRequested(
-            request=secrets.token_hex(8), presented=self._runtime.present(body.uid), charger=body.charger, place=place
+            request=secrets.token_hex(8),
+            presented=self._runtime.present(body.uid),
+            charger=body.charger,
+            place=place,
+            told=body.told(),
         )
         return JSONResponse(answer(await self._ask(asked, asked.request)))
 
@@ -178,7 +219,9 @@ class Api:
         body = await read(request, TapBody)
         self._runtime.require_reader(body.reader)
         name = secrets.token_hex(8)
-        tapped = observations.Tapped(reader=body.reader, presented=self._runtime.present(body.uid), request=name)
+        tapped = observations.Tapped(
+            reader=body.reader, presented=self._runtime.present(body.uid), request=name, told=body.told()
+        )
         return JSONResponse(answer(await self._ask(tapped, name)))
 
     async def report(self, request: Request) -> Response:
@@ -322,6 +365,11 @@ def answer(reply: Reply) -> dict[str, object]:
     }
 
 
+def prices_of(body: PricesBody) -> Prices:
+    basis = None if body.basis is None else Basis(body.basis)
+    return plain_prices(**{**dict(body), "basis": basis})
+
+
 def event_of(name: str, body: EventBody) -> charger_events.ChargerEvent:
     """The report as the charger's event. A meter value is needed where a session's energy depends on it."""
     now = charger_events.monotonic_ms()
@@ -337,7 +385,12 @@ def event_of(name: str, body: EventBody) -> charger_events.ChargerEvent:
             return charger_events.ChargingStarted(charger=name, session=body.session, meter_wh=meter, monotonic_ms=now)
         case "metered":
             return charger_events.Metered(
-                charger=name, session=body.session, meter_wh=meter, power_w=body.power_w, monotonic_ms=now
+                charger=name,
+                session=body.session,
+                meter_wh=meter,
+                power_w=body.power_w,
+                soc_percent=body.soc_percent,
+                monotonic_ms=now,
             )
         case "stopped":
             return charger_events.ChargingStopped(

@@ -10,10 +10,13 @@ import difflib
 import os
 import tomllib
 from collections.abc import Iterator, Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from agent.core.tariff.tariffs import Basis
 
 NAME = r"^[a-z0-9][a-z0-9-]{0,63}$"  # also the certificate's common name and a topic level (reliability reference 9.4)
 Name = Annotated[str, Field(pattern=NAME)]
@@ -120,10 +123,23 @@ class Reader(Section):
     charger: Name
 
 
+class Prices(Section):
+    """What a charge costs at a charger whose price never changes. What is not named is free."""
+
+    currency: Annotated[str, Field(pattern="^[A-Z]{3}$")]
+    basis: Basis | None = None
+    tax_percent: Annotated[Decimal, Field(ge=0)] | None = None
+    per_kwh: Annotated[Decimal, Field(ge=0)] = Decimal(0)
+    per_hour: Annotated[Decimal, Field(ge=0)] = Decimal(0)
+    per_parking_hour: Annotated[Decimal, Field(ge=0)] = Decimal(0)
+    fixed: Annotated[Decimal, Field(ge=0)] = Decimal(0)
+
+
 class Charger(Section):
     """`profile` api: the gateway's own software reports over the local API. The place is the policy's input.
 
     `connector` is its type in OCPI's words, such as IEC_62196_T2; `power_w` is what the charging point is rated for.
+    Without a `meter` no limit of energy or cost can be held: the policy says what that means.
     """
 
     name: Name
@@ -135,6 +151,8 @@ class Charger(Section):
     site: str | None = None
     connector: Annotated[str, Field(pattern="^[A-Z0-9_]{2,40}$")] | None = None
     power_w: Annotated[int, Field(ge=0)] | None = None
+    meter: bool = True
+    prices: Prices | None = None
 
 
 class Config(Section):
@@ -196,7 +214,7 @@ def load(path: Path) -> Config:
     Raises ConfigError with every problem found, never with the first only.
     """
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        document = tomllib.loads(path.read_text(encoding="utf-8"), parse_float=exact)
     except OSError as error:
         raise ConfigError(path, [f"cannot be read: {error.strerror}"]) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -206,6 +224,11 @@ def load(path: Path) -> Config:
     except ValidationError as error:
         raise ConfigError(path, [problem(each, document) for each in error.errors()]) from error
     return cast(Config, anchored(config, path.parent.absolute()))
+
+
+def exact(text: str) -> Decimal | float:
+    """An amount keeps its digits; what is no plain number (inf, nan) stays what TOML calls it."""
+    return Decimal(text) if text.strip("+-0123456789._eE") == "" else float(text)
 
 
 def anchored(section: Section, folder: Path) -> Section:

@@ -57,7 +57,11 @@ def from_charger(event: chargers.ChargerEvent, board: Board, now: Instant) -> Ob
             return observations.ChargingStarted(charger=event.charger, session=event.session, meter_wh=event.meter_wh)
         case chargers.Metered():
             return observations.Metered(
-                charger=event.charger, session=event.session, meter_wh=event.meter_wh, power_w=event.power_w
+                charger=event.charger,
+                session=event.session,
+                meter_wh=event.meter_wh,
+                power_w=event.power_w,
+                soc_percent=event.soc_percent,
             )
         case chargers.ChargingStopped():
             board.chargers[event.charger] = Health(state=chargers.ChargerState.PLUGGED, since=now.utc)

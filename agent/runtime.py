@@ -29,6 +29,7 @@ from agent.core.effects import Effect
 from agent.core.instants import ClockQuality, Instant
 from agent.core.memory import Setup, Timing
 from agent.core.observations import Presented
+from agent.core.prices import plain_prices
 from agent.core.requests import Place
 from agent.core.sessions import Session, fold
 from agent.edge import from_charger, from_reader, from_uplink
@@ -422,6 +423,10 @@ def setup_of(config: Config) -> Setup:
             for each in config.charger
         },
         vehicle=config.device.vehicle,
+        prices={
+            each.name: plain_prices(**each.prices.model_dump()) for each in config.charger if each.prices is not None
+        },
+        unmetered=frozenset(each.name for each in config.charger if not each.meter),
         timing=Timing(
             start_timeout_ms=int(sessions.start_timeout_s * 1000),
             stop_timeout_ms=int(sessions.stop_timeout_s * 1000),

@@ -13,6 +13,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from typing import Annotated, Any, Literal, TypeVar
 from zoneinfo import ZoneInfo
 
@@ -31,7 +32,9 @@ from agent.core.policy import (
     Vehicle,
     normalise_network,
 )
-from agent.core.terms import Calendar, Demand, Effect, Holidays, Kind, Lenience, Schedule, Window
+from agent.core.prices import PriceCaps
+from agent.core.tariff.tariffs import Basis
+from agent.core.terms import Calendar, Demand, Effect, Holidays, Kind, Lenience, PriceAbove, Schedule, Window
 from sync.signing import SigningError, thumbprint
 
 SCHEMA = 1
@@ -160,7 +163,7 @@ def _told(problem: Any, model: type[BaseModel]) -> str:
 
 
 def _known_keys(model: type[BaseModel]) -> list[str]:
-    nested: tuple[type[BaseModel], ...] = (_Schedule, _Window, _Holidays, _Demand) if model is _Group else ()
+    nested: tuple[type[BaseModel], ...] = (_Schedule, _Window, _Holidays, _Demand, _Prices) if model is _Group else ()
     return [name for each in (model, *nested) for name in each.model_fields]
 
 
@@ -207,10 +210,15 @@ def _group(name: str, group: _Group, calendars: Mapping[str, Calendar]) -> Group
                 networks=_ids(each.networks),
                 outside_countries=_countries(each.outside_countries),
                 above_power_w=each.above_power_w,
+                above_price=None if each.above_price is None else PriceAbove(**dict(each.above_price)),
             )
             for each in group.demands
         ),
         lossy_cards=group.lossy_cards,
+        prices=None if group.prices is None else PriceCaps(**dict(group.prices)),
+        max_duration_s=group.max_duration_s,
+        max_start_soc_percent=group.max_start_soc_percent,
+        target_soc_percent=group.target_soc_percent,
         effects={Kind(kind): effect for kind, effect in group.effects.items()},
         missing={Kind(kind): _lenience(said) for kind, said in group.missing.items()},
     )
@@ -337,8 +345,17 @@ def _day(value: Any) -> Any:
         raise ValueError("must be a day, such as 2027-12-25") from None
 
 
+def _amount(value: Any) -> Any:
+    if not isinstance(value, str) or re.fullmatch(r"[0-9]{1,8}(\.[0-9]{1,6})?", value) is None:
+        raise ValueError('must be an amount as text, such as "0.55"')
+    return Decimal(value)
+
+
 Utc = Annotated[datetime, BeforeValidator(_utc)]
 Day = Annotated[date, BeforeValidator(_day)]
+# An amount is text, so that no number on the way has a binary fraction.
+Amount = Annotated[Decimal, BeforeValidator(_amount), Field(ge=0, max_digits=14, decimal_places=6)]
+Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
 Name = Annotated[str, Field(min_length=1, max_length=64)]
 Reference = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Country = Annotated[str, Field(pattern=r"^[A-Za-z]{2,3}$"), AfterValidator(_country)]
@@ -390,6 +407,22 @@ class _Demand(_Document):
     networks: Annotated[list[Network], Field(max_length=10_000)] | None = None
     outside_countries: Annotated[list[Country], Field(max_length=300)] | None = None
     above_power_w: Watts | None = None
+    above_price: _PriceAbove | None = None
+
+
+class _PriceAbove(_Document):
+    currency: Currency
+    per_kwh: Amount
+
+
+class _Prices(_Document):
+    currency: Currency
+    basis: Basis
+    per_kwh: Amount | None = None
+    per_hour: Amount | None = None
+    per_parking_hour: Amount | None = None
+    fixed: Amount | None = None
+    session: Amount | None = None
 
 
 class _Stated(_Document):
@@ -413,6 +446,10 @@ class _Group(_Document):
     max_power_w: Watts | None = None
     demands: Annotated[list[_Demand], Field(max_length=64)] = []
     lossy_cards: bool | None = None
+    prices: _Prices | None = None
+    max_duration_s: Annotated[int, Field(ge=1, le=30 * 24 * 3600)] | None = None
+    max_start_soc_percent: Annotated[int, Field(ge=0, le=100)] | None = None
+    target_soc_percent: Annotated[int, Field(ge=1, le=100)] | None = None
     effects: dict[Kind, Effect] = {}
     missing: dict[Kind, Effect | _Stated] = {}
 

@@ -50,7 +50,7 @@ class Agent:
             case observations.Sighted():
                 return self._taps.look(seen, now)
             case observations.Tapped():
-                return self._taps.tap(seen.reader, seen.presented, now, request=seen.request)
+                return self._taps.tap(seen.reader, seen.presented, now, request=seen.request, told=seen.told)
             case observations.DecisionRequested():
                 return self._taps.answer(seen, now)
             case observations.ReaderFound():
@@ -75,7 +75,13 @@ class Agent:
                 return self._charging.happened(Event.STARTED, seen.charger, seen.session, seen.meter_wh, None, now)
             case observations.Metered():
                 return self._charging.happened(
-                    Event.METERED, seen.charger, seen.session, seen.meter_wh, seen.power_w, now
+                    Event.METERED,
+                    seen.charger,
+                    seen.session,
+                    seen.meter_wh,
+                    seen.power_w,
+                    now,
+                    soc_percent=seen.soc_percent,
                 )
             case observations.ChargingStopped():
                 return self._charging.happened(
@@ -106,7 +112,9 @@ class Agent:
                     return ()
                 # A time-out that could not be recorded was undone as a whole: it comes again now.
                 return tuple(
-                    wake for session in self._memory.state.open_sessions for wake in self._memory.deadline(session)
+                    wake
+                    for session in self._memory.state.open_sessions
+                    for wake in (*self._memory.deadline(session), *self._charging.held(session, now))
                 )
             case observations.Woken():
                 return self._wake(seen, now)
@@ -156,6 +164,7 @@ class Agent:
     def _tick(self, now: Instant) -> Effects:
         effects: Effects = ()
         for session in self._memory.state.open_sessions:
+            effects += self._charging.held(session, now)
             due = self._memory.due_ms(session)
             if due is not None and now.monotonic_ms >= due:
                 effects += self._charging.happened(Event.TIME_OUT, session.charger, session.id, None, None, now)

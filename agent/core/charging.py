@@ -13,11 +13,13 @@ from agent.core.effects import (
     Seal,
     StartCharging,
     StopCharging,
+    WakeAt,
 )
 from agent.core.facts import EndReason
 from agent.core.instants import Instant
+from agent.core.limits import progress_of, reached, remaining_ms
 from agent.core.memory import FAULT, Effects, Memory
-from agent.core.sessions import TRANSITIONS, Event, Phase, Session, Step, ended, evolve
+from agent.core.sessions import TRANSITIONS, Event, Phase, Session, Step, duration, ended, evolve
 
 
 class Charging:
@@ -56,6 +58,7 @@ class Charging:
         power_w: int | None,
         now: Instant,
         reason: EndReason | None = None,
+        soc_percent: int | None = None,
     ) -> Effects:
         session = (
             self._memory.state.open_at(charger) if session_id is None else self._memory.state.sessions.get(session_id)
@@ -72,7 +75,7 @@ class Charging:
             case Step.BEGIN:
                 return self._begin(session, meter_wh, now)
             case Step.METER:
-                return self._meter(session, event, meter_wh, power_w, now)
+                return self._meter(session, event, meter_wh, power_w, now, soc_percent)
             case Step.RESUME:
                 return self._resume(session, event, meter_wh, now)
             case Step.FINISH:
@@ -107,14 +110,26 @@ class Charging:
         if meter_wh is None:
             return ()
         started = facts.SessionStarted(
-            session=session.id, meter_wh=meter_wh, started_at=now.utc, boot=now.boot, monotonic_ms=now.monotonic_ms
+            session=session.id,
+            meter_wh=meter_wh,
+            started_at=now.utc,
+            boot=now.boot,
+            monotonic_ms=now.monotonic_ms,
+            clock=now.quality,
         )
         self._memory.forget(session.charger, FAULT)
-        self._memory.keep(replace(evolve(session, started), recorded_ms=now.monotonic_ms))
-        return (Record(facts=(started,)),)
+        begun = replace(evolve(session, started), recorded_ms=now.monotonic_ms, metered_ms=now.monotonic_ms)
+        self._memory.keep(begun)
+        return (Record(facts=(started,)), *self.held(begun, now))
 
     def _meter(
-        self, session: Session, event: Event, meter_wh: int | None, power_w: int | None, now: Instant
+        self,
+        session: Session,
+        event: Event,
+        meter_wh: int | None,
+        power_w: int | None,
+        now: Instant,
+        soc_percent: int | None = None,
     ) -> Effects:
         if meter_wh is None:
             return ()
@@ -122,7 +137,7 @@ class Charging:
             return self._begin(session, meter_wh, now)
         if runs_backwards(session, meter_wh):
             return self._contradict(session, event, session.charger, meter_wh)
-        metered = replace(session, meter_last_wh=meter_wh)
+        metered = replace(session, meter_last_wh=meter_wh, power_w=power_w, metered_ms=now.monotonic_ms)
         due = session.recorded_ms is None or (
             now.monotonic_ms - session.recorded_ms >= self._memory.setup.timing.meter_record_every_ms
         )
@@ -131,14 +146,21 @@ class Charging:
             session=session.id, meter_wh=meter_wh, energy_wh=metered.energy_wh, power_w=power_w
         )
         kept: Effects = (Record(facts=(sample,), urgent=False),) if due else ()
-        return (*kept, *self._stop_at_cap(session.id, now))
+        target = session.target_soc_percent
+        if metered.phase is Phase.CHARGING and target is not None and soc_percent is not None and soc_percent >= target:
+            return (*kept, *self.stop(metered, EndReason.SOC_LIMIT, None, now))
+        return (*kept, *self.held(metered, now))
 
-    def _stop_at_cap(self, session_id: str, now: Instant) -> Effects:
-        session = self._memory.state.sessions[session_id]
-        cap = session.max_energy_wh
-        if session.phase is not Phase.CHARGING or cap is None or session.energy_wh < cap:
+    def held(self, session: Session, now: Instant) -> Effects:
+        """Stop the session at its limit; before that, look again when it will be there."""
+        if session.phase is not Phase.CHARGING:
             return ()
-        return self.stop(session, EndReason.ENERGY_LIMIT, None, now)
+        progress = progress_of(session, now, duration(session, now)[0])
+        reason = reached(session, progress)
+        if reason is not None:
+            return self.stop(session, reason, None, now)
+        wait_ms = remaining_ms(session, progress)
+        return () if wait_ms is None else (WakeAt(monotonic_ms=now.monotonic_ms + max(1, wait_ms)),)
 
     def stop(
         self, session: Session, reason: EndReason, by: Credential | None, now: Instant, answers: Effects = ()
@@ -161,15 +183,23 @@ class Charging:
             contradicted = self._contradict(session, event, session.charger, meter_wh)
             meter_wh = None
         resumed = facts.SessionResumed(session=session.id, meter_wh=meter_wh)
-        session = replace(evolve(session, resumed), watched_ms=now.monotonic_ms, recorded_ms=now.monotonic_ms)
+        session = replace(
+            evolve(session, resumed),
+            watched_ms=now.monotonic_ms,
+            recorded_ms=now.monotonic_ms,
+            power_w=None,
+            metered_ms=now.monotonic_ms,
+        )
         self._memory.keep(session)
         effects: Effects = (*contradicted, Record(facts=(resumed,)))
         if session.meter_start_wh is None and event is not Event.FOUND_WAITING:
             effects = (*effects, *self._begin(session, meter_wh, now))
         if session.phase is Phase.STOPPING:
             effects = (*effects, StopCharging(charger=session.charger, session=session.id))
-        capped = self._stop_at_cap(session.id, now)
-        return (*effects, *(capped or self._memory.deadline(self._memory.state.sessions[session.id])))
+        held = self.held(self._memory.state.sessions[session.id], now)
+        if any(isinstance(each, StopCharging) for each in held):
+            return (*effects, *held)
+        return (*effects, *held, *self._memory.deadline(self._memory.state.sessions[session.id]))
 
     def _stop_again(self, session: Session, event: Event, meter_wh: int | None, now: Instant) -> Effects:
         """Until it stops. One that never began is withdrawn; one whose charger stays away ends with what is known."""

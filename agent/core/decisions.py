@@ -5,21 +5,22 @@ The rules are in rules/, their mapping to OCPI, OCPP and OICP in statuses.py.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from decimal import Decimal
+from typing import TypeVar
 
 from agent.core.instants import Instant
-from agent.core.policy import Policy, Token
+from agent.core.limits import Limits
+from agent.core.policy import Group, Policy, Token
+from agent.core.prices import CostLimit, Prices
 from agent.core.reasons import Reason, ReasonCode
 from agent.core.requests import Request, Usage
 from agent.core.rules import objections
 from agent.core.statuses import by_severity
+from agent.core.tariff.tariffs import Basis
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """What a granted session may not exceed; None is no limit of the fleet's own."""
-
-    max_energy_wh: int | None = None
+N = TypeVar("N", int, Decimal)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,10 +48,27 @@ def decide(request: Request, policy: Policy | None, usage: Usage, now: Instant) 
         return Refused(reasons=by_severity(found.refusals), warnings=warnings)
     if policy is None or request.token is None:  # rules have refused already; a hole in them must not become a grant
         return Refused(reasons=(Reason(code=ReasonCode.NO_POLICY, rule="decide", missing=True),))
-    return Granted(limits=limits_for(request.token, policy, stated_wh=found.max_energy_wh), warnings=warnings)
+    return Granted(limits=limits_for(request, request.token, policy, stated_wh=found.max_energy_wh), warnings=warnings)
 
 
-def limits_for(token: Token, policy: Policy, *, stated_wh: int | None = None) -> Limits:
+def limits_for(request: Request, token: Token, policy: Policy, *, stated_wh: int | None = None) -> Limits:
     """The narrowest of every level: a child may only narrow. `stated_wh` is what missing data leaves."""
-    caps = [stated_wh, *(level.max_energy_wh for level in policy.levels(token.group) or ())]
-    return Limits(max_energy_wh=min((cap for cap in caps if cap is not None), default=None))
+    levels = tuple(policy.levels(token.group) or ())
+    return Limits(
+        max_energy_wh=least([stated_wh, *(level.max_energy_wh for level in levels)]),
+        max_duration_s=least(level.max_duration_s for level in levels),
+        target_soc_percent=least(level.target_soc_percent for level in levels),
+        cost=None if request.prices is None else cost_limit(request.prices, levels),
+    )
+
+
+def cost_limit(prices: Prices, levels: tuple[Group, ...]) -> CostLimit | None:
+    """In another currency it cannot be counted; the rules have refused that, or were told to let it pass."""
+    caps = [level.prices for level in levels if level.prices is not None and level.prices.currency == prices.currency]
+    net = least(each.session for each in caps if each.basis is Basis.NET)
+    gross = least(each.session for each in caps if each.basis is Basis.GROSS)
+    return None if net is None and gross is None else CostLimit(prices=prices, net=net, gross=gross)
+
+
+def least(values: Iterable[N | None]) -> N | None:
+    return min((each for each in values if each is not None), default=None)

@@ -11,6 +11,7 @@ from enum import StrEnum
 
 from agent.core.credentials import Credential
 from agent.core.instants import ClockQuality
+from agent.core.prices import CostLimit, Prices
 from agent.core.reasons import Reason
 from agent.core.requests import Place
 
@@ -37,6 +38,9 @@ class EndReason(StrEnum):
     FAULT = "Other"
     POWER_LOSS = "PowerLoss"
     TIMEOUT = "Timeout"
+    TIME_LIMIT = "TimeLimitReached"
+    SOC_LIMIT = "SOCLimitReached"
+    COST_LIMIT = "LocalOutOfCredit"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +88,11 @@ class DecisionMade:
     ocpp16: str
     ocpp201: str
     oicp: str
+    max_duration_s: int | None = None
+    target_soc_percent: int | None = None
+    cost: CostLimit | None = None
+    prices: Prices | None = None
+    soc_percent: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,15 +108,21 @@ class SessionAuthorised:
     authorised_at: datetime
     boot: str
     monotonic_ms: int
+    max_duration_s: int | None = None
+    target_soc_percent: int | None = None
+    cost: CostLimit | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionStarted:
+    """`clock` tells how far `started_at` can be believed; a ClockSynchronised of the same boot corrects it."""
+
     session: str
     meter_wh: int
     started_at: datetime
     boot: str
     monotonic_ms: int
+    clock: ClockQuality | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,7 +160,8 @@ class SessionResumed:
 class SessionEnded:
     """The bill's basis. `complete` is false when the end was not seen and the figures are the last known ones.
 
-    `duration_source` tells whether the duration comes from the monotonic clock or, across a reboot, from wall clocks.
+    `duration_source`: "monotonic"; across a reboot "wall" (the difference of two wall clocks that are believed) or
+    "at_least" (one of them was not: so long at least, and the records' corrected times tell more); "none".
     """
 
     session: str

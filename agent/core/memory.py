@@ -16,6 +16,7 @@ from agent.core.effects import (
 )
 from agent.core.policy import Policy
 from agent.core.presence import Presence
+from agent.core.prices import Prices
 from agent.core.requests import Place
 from agent.core.sessions import Phase, Session
 
@@ -39,12 +40,17 @@ class Timing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setup:
-    """How this device is wired: which charger a reader stands for, where each charger is, whose vehicle this is."""
+    """How this device is wired: which charger a reader stands for, where each charger is, whose vehicle this is.
+
+    `prices` are those of chargers whose prices never change; `unmetered` chargers tell no energy.
+    """
 
     version: str
     readers: Mapping[str, str]
     chargers: Mapping[str, Place]
     vehicle: str | None = None
+    prices: Mapping[str, Prices] = field(default_factory=lambda: MappingProxyType({}))
+    unmetered: frozenset[str] = frozenset()
     timing: Timing = field(default_factory=Timing)
 
 

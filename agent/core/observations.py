@@ -8,7 +8,7 @@ from agent.core.credentials import Credential
 from agent.core.facts import ClockSynchronised, PolicyRejected, RecordsQuarantined
 from agent.core.instants import ClockQuality
 from agent.core.policy import Policy, Token
-from agent.core.requests import Place
+from agent.core.requests import NOTHING, Place, Told
 from agent.core.sessions import Session
 
 
@@ -37,6 +37,7 @@ class Tapped:
     reader: str
     presented: Presented
     request: str | None = None
+    told: Told = NOTHING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +48,7 @@ class DecisionRequested:
     presented: Presented
     charger: str | None
     place: Place
+    told: Told = NOTHING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +88,7 @@ class Metered:
     session: str | None
     meter_wh: int
     power_w: int | None
+    soc_percent: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from types import MappingProxyType
 
+from agent.core.prices import PriceCaps
 from agent.core.terms import Demand, Effects, Holidays, Leniences, Schedule
 
 MAX_GROUP_DEPTH = 8
@@ -73,6 +74,10 @@ class Group:
     max_power_w: int | None = None
     demands: tuple[Demand, ...] = ()
     lossy_cards: bool | None = None
+    prices: PriceCaps | None = None
+    max_duration_s: int | None = None
+    max_start_soc_percent: int | None = None
+    target_soc_percent: int | None = None
     effects: Effects = field(default_factory=lambda: MappingProxyType({}))
     missing: Leniences = field(default_factory=lambda: MappingProxyType({}))
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from agent.core.credentials import Credential
 from agent.core.policy import Token
+from agent.core.prices import Prices
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,10 +25,22 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """What whoever asks may tell besides the card, when the machine does not know it better."""
+
+    prices: Prices | None = None
+    soc_percent: int | None = None
+
+
+NOTHING = Told()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """All that a decision may look at besides the policy.
 
-    `lookup_failed`: the token table could not be read. `crowded`: more than one card was in the field.
+    `lookup_failed`: the token table could not be read. `crowded`: more than one card was in the field. `metered`: the
+    charger tells what it delivers.
     """
 
     credential: Credential
@@ -38,6 +51,9 @@ class Request:
     place: Place
     vehicle: str | None = None
     crowded: bool = False
+    prices: Prices | None = None
+    soc_percent: int | None = None
+    metered: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,7 +25,8 @@ from agent.core.facts import (
     SessionStarted,
     SessionStopRequested,
 )
-from agent.core.instants import Instant
+from agent.core.instants import ClockQuality, Instant
+from agent.core.prices import CostLimit
 from agent.core.requests import Place
 
 
@@ -39,7 +40,10 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
-    """`watched_ms` is when the present phase began on this boot's monotonic clock; phases that must end look at it."""
+    """`watched_ms` is when the present phase began on this boot's monotonic clock; phases that must end look at it.
+
+    `power_w` was last told at `metered_ms`, on that same clock: from there the session is taken to go on (limits.py).
+    """
 
     id: str
     phase: Phase
@@ -55,6 +59,7 @@ class Session:
     authorised_ms: int
     started_at: datetime | None = None
     started_boot: str | None = None
+    started_clock: ClockQuality | None = None
     started_ms: int | None = None
     meter_start_wh: int | None = None
     meter_last_wh: int | None = None
@@ -62,6 +67,11 @@ class Session:
     interrupted: bool = False
     watched_ms: int = 0
     recorded_ms: int | None = None
+    max_duration_s: int | None = None
+    target_soc_percent: int | None = None
+    cost: CostLimit | None = None
+    power_w: int | None = None
+    metered_ms: int | None = None
 
     @property
     def is_open(self) -> bool:
@@ -89,6 +99,9 @@ def start(fact: SessionAuthorised) -> Session:
         boot=fact.boot,
         authorised_ms=fact.monotonic_ms,
         watched_ms=fact.monotonic_ms,
+        max_duration_s=fact.max_duration_s,
+        target_soc_percent=fact.target_soc_percent,
+        cost=fact.cost,
     )
 
 
@@ -107,6 +120,7 @@ def evolve(session: Session, fact: SessionFact) -> Session:
                 phase=Phase.CHARGING if session.phase is Phase.AUTHORISED else session.phase,
                 started_at=fact.started_at,
                 started_boot=fact.boot,
+                started_clock=fact.clock,
                 started_ms=fact.monotonic_ms,
                 meter_start_wh=fact.meter_wh,
                 meter_last_wh=fact.meter_wh,
@@ -151,6 +165,9 @@ def facts_of(session: Session) -> tuple[SessionFact, ...]:
         authorised_at=session.authorised_at,
         boot=session.boot,
         monotonic_ms=session.authorised_ms,
+        max_duration_s=session.max_duration_s,
+        target_soc_percent=session.target_soc_percent,
+        cost=session.cost,
     )
     facts: list[SessionFact] = [authorised]
     if (
@@ -166,6 +183,7 @@ def facts_of(session: Session) -> tuple[SessionFact, ...]:
                 started_at=session.started_at,
                 boot=session.started_boot,
                 monotonic_ms=session.started_ms,
+                clock=session.started_clock,
             )
         )
     if session.meter_last_wh is not None and session.meter_last_wh != session.meter_start_wh:
@@ -311,9 +329,14 @@ def ended(session: Session, *, reason: EndReason, meter_wh: int | None, complete
 
 
 def duration(session: Session, now: Instant) -> tuple[int, str]:
-    """(milliseconds, source): monotonic within one boot, else the wall clocks' difference, never negative."""
+    """(milliseconds, source): monotonic within one boot, else the wall clocks' difference, never negative.
+
+    A wall clock that nobody vouches for (1970) is no measure: then it has lasted at least as long as this boot.
+    """
     if session.started_at is None or session.started_ms is None:
         return 0, "none"
     if session.started_boot == now.boot:
         return max(0, now.monotonic_ms - session.started_ms), "monotonic"
+    if ClockQuality.UNKNOWN in (session.started_clock, now.quality):
+        return max(0, now.monotonic_ms), "at_least"
     return max(0, int((now.utc - session.started_at).total_seconds() * 1000)), "wall"

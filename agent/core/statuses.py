@@ -27,13 +27,14 @@ _UNKNOWN = Statuses(ocpi="", ocpp16="Invalid", ocpp201="Unknown", oicp="102")
 _NO_POLICY = Statuses(ocpi="", ocpp16="Invalid", ocpp201="Invalid", oicp="102")
 _BLOCKED = Statuses(ocpi="BLOCKED", ocpp16="Blocked", ocpp201="Blocked", oicp="200")
 _EXPIRED = Statuses(ocpi="EXPIRED", ocpp16="Expired", ocpp201="Expired", oicp="210")
+_NO_CREDIT = Statuses(ocpi="NO_CREDIT", ocpp16="Blocked", ocpp201="NoCredit", oicp="210")
 _PLACE = Statuses(ocpi="NOT_ALLOWED", ocpp16="Invalid", ocpp201="NotAtThisLocation", oicp="106")
 _TIME = Statuses(ocpi="NOT_ALLOWED", ocpp16="Invalid", ocpp201="NotAtThisTime", oicp="106")
 _TYPE = Statuses(ocpi="NOT_ALLOWED", ocpp16="Invalid", ocpp201="NotAllowedTypeEVSE", oicp="106")
 _BUSY = Statuses(ocpi="NOT_ALLOWED", ocpp16="ConcurrentTx", ocpp201="ConcurrentTx", oicp="602")
 _OTHER = Statuses(ocpi="NOT_ALLOWED", ocpp16="Invalid", ocpp201="Invalid", oicp="106")
 
-# Most severe first: blocked, expired, place, time, type, other. The order of this table is the order of reasons.
+# Most severe first: blocked, expired, no credit, place, time, type, other. This order is the order of reasons.
 TABLE: dict[ReasonCode, Statuses] = {
     ReasonCode.TOKEN_BLOCKED: _BLOCKED,
     ReasonCode.TOKEN_EXPIRED: _EXPIRED,
@@ -41,6 +42,7 @@ TABLE: dict[ReasonCode, Statuses] = {
     ReasonCode.NO_POLICY: _NO_POLICY,  # without a policy every card is unknown: this is what to tell
     ReasonCode.TOKEN_RANDOM_UID: _UNKNOWN,
     ReasonCode.TOKEN_UNKNOWN: _UNKNOWN,
+    ReasonCode.SESSION_COST_CAP: _NO_CREDIT,
     ReasonCode.NETWORK: _PLACE,
     ReasonCode.COUNTRY: _PLACE,
     ReasonCode.SITE: _PLACE,
@@ -54,6 +56,11 @@ TABLE: dict[ReasonCode, Statuses] = {
     ReasonCode.CONCURRENT_SESSION: _BUSY,
     ReasonCode.EVSE_OCCUPIED: _BUSY,
     ReasonCode.EVSE_UNAVAILABLE: _OTHER,
+    ReasonCode.PRICE_CAP: _OTHER,
+    ReasonCode.PRICE_UNKNOWN: _OTHER,
+    ReasonCode.CURRENCY_MISMATCH: _OTHER,
+    ReasonCode.LIMIT_UNENFORCEABLE: _OTHER,
+    ReasonCode.SOC: _OTHER,
     ReasonCode.ASSURANCE: _OTHER,
     ReasonCode.SEVERAL_CARDS: _OTHER,
     ReasonCode.CLOCK_UNTRUSTED: _OTHER,

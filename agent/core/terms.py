@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
+from decimal import Decimal
 from enum import StrEnum
 from zoneinfo import ZoneInfo
 
@@ -33,6 +34,10 @@ class Kind(StrEnum):
     CONNECTORS = "connectors"
     POWER = "power"
     ASSURANCE = "assurance"
+    PRICES = "prices"
+    COST = "cost"
+    LIMITS = "limits"
+    SOC = "soc"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +83,14 @@ class Holidays:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PriceAbove:
+    """More than this for a kWh, with taxes."""
+
+    currency: str
+    per_kwh: Decimal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Demand:
     """A card at least so good is wanted where all named conditions hold; without any, everywhere.
 
@@ -88,6 +101,7 @@ class Demand:
     networks: frozenset[str] | None = None
     outside_countries: frozenset[str] | None = None
     above_power_w: int | None = None
+    above_price: PriceAbove | None = None
 
 
 Effects = Mapping[Kind, Effect]

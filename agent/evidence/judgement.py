@@ -278,7 +278,14 @@ def _rules_grant_it(case: _Case) -> Iterator[str]:
         driver=holder.driver,
         vehicle=holder.vehicle,
     )
-    asked = Request(credential=decision.credential, token=token, place=decision.place, vehicle=holder.vehicle)
+    asked = Request(
+        credential=decision.credential,
+        token=token,
+        place=decision.place,
+        vehicle=holder.vehicle,
+        prices=decision.prices,
+        soc_percent=decision.soc_percent,
+    )
     again = decide(asked, policy, Usage(), _instant_of(record))
     if not isinstance(again, Granted):
         yield from (

@@ -18,6 +18,7 @@ import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, date, datetime, time
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +124,7 @@ def _judge_as_the_device_does(bodies: Mapping[str, bytes]) -> None:
 
 def _toml(path: Path, problems: list[str]) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"), parse_float=Decimal)
     except FileNotFoundError as error:
         raise SourceMissing(f"{path} is not there") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -135,7 +136,7 @@ def _policy(document: dict[str, Any], problems: list[str]) -> dict[str, Any]:
     for key in document:
         if key not in _POLICY_KEYS:
             problems.append(f"policy.toml: {key}: unknown key{_near(key, _POLICY_KEYS)}")
-    document = _with_days_as_text(document)
+    document = _as_text(document)
     groups = _tables(document, "groups", problems)
     calendars = _tables(document, "calendars", problems)
     for name, calendar in calendars.items():
@@ -163,15 +164,17 @@ def _tables(document: Mapping[str, Any], key: str, problems: list[str]) -> dict[
     return tables
 
 
-def _with_days_as_text(value: Any) -> Any:
-    """TOML has days and moments of its own; the documents have them as text."""
+def _as_text(value: Any) -> Any:
+    """TOML has days, moments and fractions of its own; the documents have them as text."""
     match value:
         case dict():
-            return {name: _with_days_as_text(each) for name, each in value.items()}
+            return {name: _as_text(each) for name, each in value.items()}
         case list():
-            return [_with_days_as_text(each) for each in value]
+            return [_as_text(each) for each in value]
         case date() | time():
             return value.isoformat()
+        case Decimal():
+            return str(value)
         case _:
             return value
 

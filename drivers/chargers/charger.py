@@ -64,6 +64,7 @@ class Metered:
     meter_wh: int
     power_w: int | None
     monotonic_ms: int
+    soc_percent: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

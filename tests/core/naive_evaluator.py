@@ -6,6 +6,7 @@ Warnings begin with `!`.
 from __future__ import annotations
 
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 from agent.core.countries import ALPHA_2
@@ -13,7 +14,10 @@ from agent.core.instants import Instant
 from agent.core.policy import Group, Policy
 from agent.core.requests import Request, Usage
 
-FORGIVEN = {"connectors", "power"}  # what missing data means by itself: these warn, the others refuse
+# What missing data means by itself: these warn, the others refuse.
+FORGIVEN = {"connectors", "power", "cost", "limits", "soc"}
+PRICED = ("per_kwh", "per_hour", "per_parking_hour", "fixed")
+TINY = Decimal("1e-9")  # what runs adds to what is fixed
 GRADES = {"lossy": 0, "random": 1, "static": 2, "authenticated": 3}
 
 
@@ -69,8 +73,8 @@ def naive(request: Request, policy: Policy | None, usage: Usage, now: Instant) -
             why.add("CONCURRENT_SESSION")
 
     for level in chain:
-        for code, kind, missing in level_troubles(level, request, now):
-            why |= judged(code, kind, missing, level)
+        for code, kind, missing in (*level_troubles(level, request, now), *money_troubles(level, request, now)):
+            why |= judged(code, kind, missing, level, request)
 
     if chain and request.credential.assurance == "lossy":
         said = {level.lossy_cards for level in chain} - {None}
@@ -125,18 +129,61 @@ def level_troubles(level: Group, request: Request, now: Instant) -> list[tuple[s
             looked.append(two(place.country) and two(place.country) not in map(two, demand.outside_countries))
         if demand.above_power_w is not None:
             looked.append("" if place.power_w is None else place.power_w > demand.above_power_w)
+        if demand.above_price is not None:
+            dear = price_on("per_kwh", "gross", demand.above_price.currency, request, newest)
+            looked.append("" if dear is None else dear > demand.above_price.per_kwh)
         if GRADES[request.credential.assurance] < GRADES[demand.assurance] and False not in looked:
             found.append(("ASSURANCE", "assurance", "" in looked))
     return found
 
 
-def judged(code: str, kind: str, missing: bool, level: Group) -> set[str]:
+def money_troubles(level: Group, request: Request, now: Instant) -> list[tuple[str, str, bool]]:
+    found: list[tuple[str, str, bool]] = []
+    newest = max(now.utc, now.floor)
+    soc_limits = [each for each in (level.max_start_soc_percent, level.target_soc_percent) if each is not None]
+    if soc_limits and (request.soc_percent is None or any(each <= request.soc_percent for each in soc_limits)):
+        found.append(("SOC", "soc", request.soc_percent is None))
+    if level.max_energy_wh is not None and not request.metered:
+        found.append(("LIMIT_UNENFORCEABLE", "limits", True))
+    caps = level.prices
+    if caps is None or all(getattr(caps, each) is None for each in (*PRICED, "session")):
+        return found
+    told = request.prices if request.prices and not (request.prices.until and request.prices.until <= newest) else None
+    if told and told.currency != caps.currency:
+        return [*found, ("CURRENCY_MISMATCH", "prices", False)]
+    here = {each: price_on(each, caps.basis, caps.currency, request, newest) for each in PRICED}
+    for each in PRICED:
+        cap = getattr(caps, each)
+        if cap is not None and here[each] is None:
+            found.append(("PRICE_UNKNOWN", "prices", True))
+        elif cap is not None and here[each] > cap:
+            found.append(("PRICE_CAP", "prices", False))
+    if caps.session is not None:
+        if None in here.values():
+            found.append(("LIMIT_UNENFORCEABLE", "cost", True))
+        elif here["fixed"] + min(TINY, sum(here.values()) - here["fixed"]) > caps.session:
+            found.append(("SESSION_COST_CAP", "cost", False))
+        elif here["per_kwh"] and not request.metered:
+            found.append(("LIMIT_UNENFORCEABLE", "cost", True))
+    return found
+
+
+def price_on(name: str, basis: str, currency: str, request: Request, newest: datetime) -> Any:
+    prices = request.prices
+    if prices is None or prices.currency != currency or (prices.until and newest >= prices.until):
+        return None
+    return getattr(getattr(prices, name), str(basis))
+
+
+def judged(code: str, kind: str, missing: bool, level: Group, request: Request) -> set[str]:
     effect = str(level.effects.get(kind, "deny" if kind else "warn"))  # type: ignore[call-overload]
     if missing:
         default = "warn" if kind in FORGIVEN or code == "CALENDAR_STALE" else "deny"
         mildest = next(each for each in ("allow", "warn", "deny") if each in (effect, default))
         said = level.missing.get(kind)  # type: ignore[call-overload]
         effect = str(said.effect) if said else mildest
+        if said and said.max_energy_wh is not None and not request.metered:
+            effect = "deny"
     return {"deny": {code}, "warn": {f"!{code}"}, "allow": set()}[effect]
 
 

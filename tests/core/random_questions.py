@@ -5,13 +5,16 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 from agent.core.credentials import RANDOM, Assurance
 from agent.core.instants import ClockQuality, Instant
 from agent.core.policy import Group, Policy, Token, TokenStatus
+from agent.core.prices import PriceCaps, Prices, plain_prices
 from agent.core.requests import Place, Request, Usage
-from agent.core.terms import Calendar, Demand, Effect, Holidays, Kind, Lenience
+from agent.core.tariff.tariffs import Basis
+from agent.core.terms import Calendar, Demand, Effect, Holidays, Kind, Lenience, PriceAbove
 from tests.core.builders import (
     a_credential,
     a_policy,
@@ -27,6 +30,8 @@ COUNTRIES = ("DE", "deu", "NL", "FR", " ")
 SITES = ("depot", "yard", "Mall-7", "")
 CONNECTORS = ("IEC_62196_T2", "IEC_62196_T2_COMBO", "CHADEMO")
 DAYS = [date(2027, 1, 1) + timedelta(days=day) for day in range(365)]
+AMOUNTS = (Decimal("0.50"), Decimal("0.55"), Decimal("0.654"), Decimal(2))
+CARD = ("credential", "token", "lookup_failed", "crowded")
 ZONES = ("Europe/Berlin", "America/New_York", "UTC")
 
 
@@ -49,6 +54,9 @@ def a_question(draw: random.Random) -> tuple[Request, Policy | None, Usage, Inst
             power_w=draw.choice((11_000, 22_000, 22_001, 300_000, None)),
         ),
         crowded=draw.random() < 0.03,
+        prices=some_prices(draw, now) if draw.random() < 0.7 else None,
+        soc_percent=draw.choice((None, 0, 50, 80, 100)),
+        metered=draw.random() < 0.9,
     )
     usage = Usage(
         sessions_of_token=tuple("ab"[: draw.choice((0, 0, 0, 0, 1, 2))]),
@@ -61,7 +69,7 @@ def a_question(draw: random.Random) -> tuple[Request, Policy | None, Usage, Inst
     if policy is not None and draw.random() < 0.5:
         now = an_instant(now.utc, boot="boot-1")
         policy = replace(policy, confirmed=now.utc, confirmed_ms=0)
-        request, usage = replace(a_request(), place=request.place), Usage()
+        request, usage = replace(request, **{name: getattr(a_request(), name) for name in CARD}), Usage()
     return request, policy, usage, now
 
 
@@ -122,8 +130,40 @@ def some_group(draw: random.Random, name: str, parent: str | None, chatty: float
         max_power_w=maybe(lambda: draw.choice((0, 22_000, 22_000, 300_000))),
         demands=maybe(lambda: tuple(some_demand(draw) for _ in range(draw.choice((1, 1, 2))))) or (),
         lossy_cards=maybe(lambda: draw.choice((True, True, False))),
+        prices=maybe(lambda: some_caps(draw)),
+        max_duration_s=maybe(lambda: draw.choice((60, 3_600))),
+        max_start_soc_percent=maybe(lambda: draw.choice((50, 80))),
+        target_soc_percent=maybe(lambda: draw.choice((80, 100))),
         effects={kind: draw.choice(list(Effect)) for kind in Kind if draw.random() < 0.15},
         missing={kind: some_lenience(draw) for kind in Kind if draw.random() < 0.15},
+    )
+
+
+def some_caps(draw: random.Random) -> PriceCaps:
+    def maybe(likely: float) -> Decimal | None:
+        return draw.choice(AMOUNTS) if draw.random() < likely else None
+
+    return PriceCaps(
+        currency=draw.choice(("EUR", "EUR", "EUR", "CHF")),
+        basis=draw.choice(list(Basis)),
+        per_kwh=maybe(0.6),
+        per_hour=maybe(0.3),
+        per_parking_hour=maybe(0.3),
+        fixed=maybe(0.3),
+        session=maybe(0.4),
+    )
+
+
+def some_prices(draw: random.Random, now: Instant) -> Prices:
+    return plain_prices(
+        draw.choice(("EUR", "EUR", "EUR", "CHF")),
+        basis=draw.choice((*Basis, None)),
+        tax_percent=draw.choice((None, Decimal(19), Decimal(0))),
+        per_kwh=draw.choice((Decimal(0), *AMOUNTS)),
+        per_hour=draw.choice((Decimal(0), Decimal(0), *AMOUNTS)),
+        per_parking_hour=draw.choice((Decimal(0), Decimal(0), *AMOUNTS)),
+        fixed=draw.choice((Decimal(0), Decimal(0), *AMOUNTS)),
+        until=draw.choice((None, None, None, now.utc + timedelta(seconds=60), now.utc)),
     )
 
 
@@ -155,6 +195,7 @@ def some_demand(draw: random.Random) -> Demand:
         networks=maybe(lambda: frozenset(draw.sample(NETWORKS, 2))),
         outside_countries=maybe(lambda: frozenset(draw.sample(COUNTRIES, 2))),
         above_power_w=maybe(lambda: draw.choice((11_000, 22_000))),
+        above_price=maybe(lambda: PriceAbove(currency="EUR", per_kwh=draw.choice(AMOUNTS))),
     )
 
 

@@ -33,6 +33,7 @@ from tests.core.builders import (
 )
 from tests.core.naive_evaluator import naive
 from tests.core.random_questions import (
+    AMOUNTS,
     CONNECTORS,
     COUNTRIES,
     NETWORKS,
@@ -151,6 +152,7 @@ def narrower(group: Group, draw: random.Random) -> Group:
         return draw.randrange((otherwise if limit is None else limit) + 1)
 
     schedule = group.schedule or some_schedule(draw)
+    fewer_caps = [each for each in ("per_kwh", "per_hour", "fixed", "session") if draw.random() < 0.5]
     return replace(
         group,
         networks=fewer(group.networks, NETWORKS),
@@ -165,6 +167,10 @@ def narrower(group: Group, draw: random.Random) -> Group:
         max_power_w=less(group.max_power_w, 300_000),
         demands=(*group.demands, some_demand(draw)),
         lossy_cards=group.lossy_cards and draw.choice((True, False)),
+        prices=group.prices and replace(group.prices, **dict.fromkeys(fewer_caps, AMOUNTS[0])),
+        max_duration_s=less(group.max_duration_s, 3_600),
+        max_start_soc_percent=less(group.max_start_soc_percent, 100),
+        target_soc_percent=less(group.target_soc_percent, 100),
         effects={kind: effect for kind, effect in group.effects.items() if draw.random() < 0.5},
     )
 
@@ -193,12 +199,16 @@ def test_a_further_level_never_turns_a_refusal_into_a_grant(question: Any, seed:
 def never_wider(before: Any, after: Any) -> bool:
     if isinstance(before, Refused):
         return isinstance(after, Refused)
-    cap = before.limits.max_energy_wh
-    return (
-        isinstance(after, Refused)
-        or cap is None
-        or (after.limits.max_energy_wh is not None and after.limits.max_energy_wh <= cap)
+    return isinstance(after, Refused) or all(
+        cap is None or (now is not None and now <= cap)
+        for cap, now in zip(limits_of(before), limits_of(after), strict=True)
     )
+
+
+def limits_of(decision: Granted) -> tuple[Any, ...]:
+    limits = decision.limits
+    costs = (None, None) if limits.cost is None else (limits.cost.net, limits.cost.gross)
+    return (limits.max_energy_wh, limits.max_duration_s, limits.target_soc_percent, *costs)
 
 
 @fast
@@ -216,6 +226,9 @@ def test_taking_an_input_away_never_turns_a_refusal_into_a_grant(question: Any) 
         replace(request, token=None),
         replace(request, credential=nobody),
         replace(request, credential=nobody, token=None),
+        replace(request, prices=None),
+        replace(request, soc_percent=None),
+        replace(request, metered=False),
         replace(request, reader=None),
         replace(request, charger=None),
         replace(request, vehicle=None),

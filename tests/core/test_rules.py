@@ -33,6 +33,7 @@ from tests.core.builders import (
     codes,
 )
 from tests.core.fleet_rows import FLEET_ROWS
+from tests.core.price_rows import PRICE_ROWS
 
 SECOND = timedelta(seconds=1)
 TICK = timedelta(microseconds=1)
@@ -283,7 +284,7 @@ def clock_rows() -> list[tuple[str, Any, str]]:
     ]
 
 
-ROWS = [*token_rows(), *policy_rows(), *place_rows(), *usage_rows(), *clock_rows(), *FLEET_ROWS]
+ROWS = [*token_rows(), *policy_rows(), *place_rows(), *usage_rows(), *clock_rows(), *FLEET_ROWS, *PRICE_ROWS]
 
 
 @pytest.mark.parametrize(("question", "reasons"), [pytest.param(row[1], row[2], id=row[0]) for row in ROWS])
@@ -478,6 +479,9 @@ def test_every_rule_says_what_missing_data_means_and_by_itself_few_let_it_pass()
         "calendar_current": "warn",
         "connector_allowed": "warn",
         "power_within": "warn",
+        "session_affordable": "warn",
+        "energy_metered": "warn",
+        "battery_needs_it": "warn",
     }
     assert len({rule.name for rule in rules.RULES}) == len(rules.RULES)
 

@@ -6,6 +6,7 @@ import hashlib
 import itertools
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 
 from agent.core.credentials import Assurance, Credential, reference
@@ -42,8 +43,10 @@ from agent.core.facts import (
     Trigger,
 )
 from agent.core.instants import ClockQuality, Instant
+from agent.core.prices import CostLimit, plain_prices
 from agent.core.reasons import Reason, ReasonCode
 from agent.core.requests import Place
+from agent.core.tariff.tariffs import Basis
 from agent.journal import Journal
 from sync.ports import Sealed
 
@@ -55,7 +58,13 @@ MORNING = datetime(2026, 3, 2, 7, 30, tzinfo=UTC)
 KEY = hashlib.sha256(b"golden token key").digest()
 CARD = Credential(reference=reference(KEY, "04A1B2C3D4E5F6"), assurance=Assurance.STATIC)
 HOLDER = Holder(label="card 7", group="vans", driver="d-041", vehicle="v-12", cost_centre="4711")
-PLACE = Place(evse="DE*ABC*E1234*1", network="DE*ABC", country="DE", site="depot")
+PLACE = Place(
+    evse="DE*ABC*E1234*1", network="DE*ABC", country="DE", site="depot", connector="IEC_62196_T2", power_w=22_000
+)
+
+PRICES = plain_prices(
+    "EUR", basis=Basis.GROSS, tax_percent=Decimal(20), per_kwh=Decimal("0.66"), until=MORNING + timedelta(days=1)
+)
 
 _ticks = itertools.count(1)
 
@@ -102,6 +111,9 @@ def authorised(session: str = "s-1") -> SessionAuthorised:
         authorised_at=MORNING,
         boot=BOOT,
         monotonic_ms=1_000,
+        max_duration_s=14_400,
+        target_soc_percent=80,
+        cost=CostLimit(prices=PRICES, gross=Decimal("25.00")),
     )
 
 
@@ -165,6 +177,8 @@ def a_refusal() -> DecisionMade:
         ocpp16="Blocked",
         ocpp201="NotAtThisLocation",
         oicp="210",
+        prices=PRICES,
+        soc_percent=40,
     )
 
 

@@ -40,6 +40,7 @@ def _calendars(zone: str = "Europe/Berlin", **fields: Any) -> Spoil:
     return spoil
 
 
+PRICES = {"currency": "EUR", "basis": "gross"}
 POLICY_FAULTS: list[tuple[str, Spoil, str]] = [
     ("unknown field", lambda policy: policy.update(price_cap=3), "price_cap: Extra inputs"),
     ("unknown rule in a group", _group(max_price="0.50"), "groups.fleet.max_price: Extra inputs"),
@@ -72,6 +73,12 @@ POLICY_FAULTS: list[tuple[str, Spoil, str]] = [
     ("holidays nowhere", _calendars(zone="Mars"), "groups.fleet.holidays.zone: 'Mars' is no IANA"),
     ("calendar that says more than it knows", _calendars(days=["2028-01-01"]), "is after its own horizon"),
     ("calendar with a day that is none", _calendars(days=["2027-02-30"]), "must be a day, such as 2027-12-25"),
+    ("price with a binary fraction", _group(prices={**PRICES, "per_kwh": 0.55}), "prices.per_kwh: must be an amount"),
+    ("price below zero", _group(prices={**PRICES, "per_kwh": "-1"}), "prices.per_kwh: must be an amount"),
+    ("price without its basis", _group(prices={"currency": "EUR"}), "groups.fleet.prices.basis: Field required"),
+    ("price of another dimension", _group(prices={**PRICES, "energy": "1"}), "prices.energy: Extra inputs"),
+    ("currency in words", _group(prices={**PRICES, "currency": "Euro"}), "groups.fleet.prices.currency: "),
+    ("more than a full battery", _group(target_soc_percent=101), "groups.fleet.target_soc_percent: "),
     ("connector in words", _group(connectors=["Type 2"]), "groups.fleet.connectors.0: "),
 ]
 
@@ -100,8 +107,15 @@ EVERYTHING: dict[str, Any] = {
     "holidays": {"zone": "Europe/Berlin", "calendars": ["public"]},
     "connectors": ["IEC_62196_T2"],
     "max_power_w": 22_000,
-    "demands": [{"assurance": "authenticated", "outside_countries": ["DEU"], "above_power_w": 100_000}],
+    "demands": [
+        {"assurance": "authenticated", "outside_countries": ["DEU"], "above_power_w": 100_000},
+        {"assurance": "static", "above_price": {"currency": "EUR", "per_kwh": "0.79"}},
+    ],
     "lossy_cards": True,
+    "prices": {"currency": "EUR", "basis": "gross", "per_kwh": "0.55", "session": "40"},
+    "max_duration_s": 14_400,
+    "max_start_soc_percent": 80,
+    "target_soc_percent": 90,
     "effects": {"sites": "warn"},
     "missing": {"networks": "allow", "power": {"max_energy_wh": 5_000}},
 }

@@ -90,12 +90,15 @@ def test_keys_are_for_their_owner_only(office: Path) -> None:
     assert not [path for path in (office / "repository").rglob("*") if b"PRIVATE" in _bytes(path)]
 
 
-def test_calendars_are_written_with_the_days_of_toml(office: Path, source: Path, capsys: Any) -> None:
+def test_days_and_prices_are_written_as_toml_has_them(office: Path, source: Path, capsys: Any) -> None:
     text = (source / "policy.toml").read_text()
-    days = "[calendars.public]\nuntil = 2027-12-31\ndays = [2027-12-25]\n"
+    caps = '[groups.cars.prices]\ncurrency = "EUR"\nbasis = "gross"\nper_kwh = 0.55\n'
+    days = caps + "[calendars.public]\nuntil = 2027-12-31\ndays = [2027-12-25]\n"
     holidays = '[groups.trucks.holidays]\nzone = "Europe/Berlin"\ncalendars = ["{}"]\n'
     (source / "policy.toml").write_text(text + days + holidays.format("public"))
     assert main(["fleet", "publish", str(office), "--policy", str(source)]) == 0
+    parts = [path.read_bytes() for path in (office / "repository/targets").iterdir()]
+    assert any(b'"per_kwh":"0.55"' in body and b'"days":["2027-12-25"]' in body for body in parts)
     (source / "policy.toml").write_text(text + days.replace("until =", "till =") + holidays.format("pubic"))
     capsys.readouterr()
 

@@ -6,6 +6,7 @@ import types
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from datetime import datetime
+from decimal import Decimal
 from enum import StrEnum
 from functools import cache
 from typing import Any, Union, get_args, get_origin, get_type_hints
@@ -120,6 +121,10 @@ def has_subject(fact: type[Fact]) -> bool:
     )
 
 
+# A decimal number as text, so that no reader makes a binary fraction of it.
+AMOUNT = {"type": "string", "pattern": r"^-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?$"}
+
+
 def optional(kind: type) -> set[str]:
     return {name for name, hint in get_type_hints(kind).items() if type(None) in get_args(hint)}
 
@@ -147,6 +152,8 @@ def value_schema(hint: Any, definitions: dict[str, Any]) -> dict[str, Any]:
         return {"type": "array", "items": value_schema(get_args(hint)[0], definitions)}
     if hint is datetime:
         return MOMENT
+    if hint is Decimal:
+        return AMOUNT
     if issubclass(hint, StrEnum):
         return {"enum": [member.value for member in hint]}
     if is_dataclass(hint):
@@ -187,6 +194,8 @@ def in_words(hint: Any) -> str:
         return f"list of {in_words(get_args(hint)[0])}"
     if hint is datetime:
         return "time"
+    if hint is Decimal:
+        return "amount as text"
     if issubclass(hint, StrEnum) and hint.__name__ not in LONG:
         return " \\| ".join(f"`{member.value}`" for member in hint)
     if is_dataclass(hint) or issubclass(hint, StrEnum):

@@ -16,6 +16,7 @@ from agent.core.requests import Request, Usage
 from agent.core.rules.bundle import clock_trusted, freshness, group_known, policy_age, policy_in_force
 from agent.core.rules.card import assured_enough, one_card, token_active, token_known
 from agent.core.rules.charger import (
+    battery_needs_it,
     charger_free,
     charger_reachable,
     connector_allowed,
@@ -24,9 +25,10 @@ from agent.core.rules.charger import (
 )
 from agent.core.rules.hours import calendar_current, inside_window, no_holiday, opens
 from agent.core.rules.place import country_allowed, network_allowed, site_allowed, site_preferred
+from agent.core.rules.price import currency_known, energy_metered, price_within, session_affordable
 from agent.core.rules.question import Objection, Question, Rule
 from agent.core.rules.usage import not_concurrent
-from agent.core.terms import Effect, Kind
+from agent.core.terms import Effect, Kind, Lenience
 
 __all__ = [
     "RULES",
@@ -68,6 +70,11 @@ RULES: tuple[Rule, ...] = (
     Rule(calendar_current, when_missing=Effect.WARN, kind=Kind.HOLIDAYS),
     Rule(connector_allowed, when_missing=Effect.WARN, kind=Kind.CONNECTORS),
     Rule(power_within, when_missing=Effect.WARN, kind=Kind.POWER),
+    Rule(price_within, when_missing=Effect.DENY, kind=Kind.PRICES),
+    Rule(currency_known, when_missing=Effect.DENY, kind=Kind.PRICES),
+    Rule(session_affordable, when_missing=Effect.WARN, kind=Kind.COST),
+    Rule(energy_metered, when_missing=Effect.WARN, kind=Kind.LIMITS),
+    Rule(battery_needs_it, when_missing=Effect.WARN, kind=Kind.SOC),
     Rule(not_concurrent, when_missing=Effect.DENY),
     Rule(storage_ready, when_missing=Effect.DENY),
     Rule(one_card, when_missing=Effect.DENY),
@@ -86,6 +93,8 @@ def objections(request: Request, policy: Policy | None, usage: Usage, now: Insta
     for rule in RULES:
         for found in rule.check(asked):
             verdict = rule.verdict(found)
+            if verdict.max_energy_wh is not None and not request.metered:
+                verdict = Lenience(effect=Effect.DENY)  # what is allowed only so far must be counted
             match verdict.effect:
                 case Effect.DENY:
                     refusals.append(rule.reason(found))

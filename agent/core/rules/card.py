@@ -8,9 +8,11 @@ from datetime import datetime
 from agent.core.countries import normalise_country
 from agent.core.credentials import Assurance
 from agent.core.policy import TokenStatus, normalise_network
+from agent.core.prices import Prices
 from agent.core.reasons import ReasonCode
 from agent.core.requests import Request
 from agent.core.rules.place import countries_of, networks_of
+from agent.core.rules.price import known_prices
 from agent.core.rules.question import Objection, Question
 from agent.core.terms import Demand
 
@@ -57,6 +59,7 @@ def assured_enough(asked: Question) -> Iterator[Objection]:
     if not asked.levels:
         return  # group_known, token_known have said so
     given = asked.request.credential.assurance
+    prices = known_prices(asked)
     permitted = [level.lossy_cards for level in asked.levels if level.lossy_cards is not None]
     if given is Assurance.LOSSY and not (permitted and all(permitted)):
         yield Objection(code=ReasonCode.ASSURANCE, observed=given, limit="a whole UID")
@@ -64,7 +67,7 @@ def assured_enough(asked: Question) -> Iterator[Objection]:
         for demand in level.demands:
             if GRADES.index(given) >= GRADES.index(demand.assurance):
                 continue
-            holds = [each for each in conditions(demand, asked.request) if each is not True]
+            holds = [each for each in conditions(demand, asked.request, prices) if each is not True]
             if False not in holds:
                 missing = None in holds
                 yield Objection(
@@ -72,7 +75,7 @@ def assured_enough(asked: Question) -> Iterator[Objection]:
                 )
 
 
-def conditions(demand: Demand, request: Request) -> Iterator[bool | None]:
+def conditions(demand: Demand, request: Request, prices: Prices | None) -> Iterator[bool | None]:
     """Each named condition: it holds, it does not, or nobody knows."""
     place = request.place
     if demand.networks is not None:
@@ -83,6 +86,9 @@ def conditions(demand: Demand, request: Request) -> Iterator[bool | None]:
         yield country not in countries_of(demand.outside_countries) if country else None
     if demand.above_power_w is not None:
         yield place.power_w > demand.above_power_w if place.power_w is not None else None
+    if demand.above_price is not None:
+        price = prices.per_kwh.gross if prices is not None and prices.currency == demand.above_price.currency else None
+        yield price > demand.above_price.per_kwh if price is not None else None
 
 
 def stamp(moment: datetime) -> str:

@@ -33,6 +33,20 @@ def power_within(asked: Question) -> Iterator[Objection]:
             yield Objection(code=ReasonCode.POWER_LIMIT, observed=f"{power_w} W", limit=limit, level=level)
 
 
+def battery_needs_it(asked: Question) -> Iterator[Objection]:
+    """The state of charge is below where charging may begin, and below where it would be stopped at once."""
+    soc = asked.request.soc_percent
+    for level in asked.levels:
+        said = [each for each in (level.max_start_soc_percent, level.target_soc_percent) if each is not None]
+        if not said:
+            continue
+        limit = f"below {min(said)} %"
+        if soc is None:
+            yield Objection(code=ReasonCode.SOC, limit=limit, level=level, missing=True)
+        elif soc >= min(said):
+            yield Objection(code=ReasonCode.SOC, observed=f"{soc} %", limit=limit, level=level)
+
+
 def charger_free(asked: Question) -> Iterator[Objection]:
     """No other session is open at this charger; the one who began it stops it instead (tapping.py)."""
     if asked.usage.session_at_charger is not None:

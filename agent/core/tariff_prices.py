@@ -1,0 +1,36 @@
+"""The plain prices of a whole tariff: the highest that may come to apply within a session's limits."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+from zoneinfo import ZoneInfo
+
+from agent.core.limits import Limits
+from agent.core.prices import Price, Prices
+from agent.core.tariff.tariffs import Tariff
+from agent.core.tariff.worst_case import Ceiling, worst_case
+
+LONGEST_S = 7 * 24 * 3600  # a session without a limit of its own is taken to last no longer
+LARGEST_WH = 1_000_000  # nor to take more: the largest lorry's battery, and losses
+
+
+def prices_of(tariff: Tariff, start: datetime, limits: Limits, zone: ZoneInfo | None) -> Prices | None:
+    """None while the tariff is not in force: an expired tariff is an unknown price (policy reference 9.3)."""
+    if not tariff.is_in_force(start):
+        return None
+    most_wh = LARGEST_WH if limits.max_energy_wh is None else limits.max_energy_wh
+    most_s = LONGEST_S if limits.max_duration_s is None else limits.max_duration_s
+    worst = worst_case(tariff, start, Decimal(most_wh) / 1000, most_s, zone=zone)
+    return Prices(
+        currency=tariff.currency,
+        per_kwh=_price(worst.per_kwh),
+        per_hour=_price(worst.per_hour),
+        per_parking_hour=_price(worst.per_parking_hour),
+        fixed=_price(worst.fixed),
+        until=tariff.valid_until,
+    )
+
+
+def _price(ceiling: Ceiling) -> Price:
+    return Price(net=ceiling.net, gross=ceiling.gross)
