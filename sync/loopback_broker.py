@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import getpass
 import os
 import shutil
+import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -66,7 +68,11 @@ class LoopbackBroker:
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / "broker.log").open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                *self._command(), stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log
+                *self._command(),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                preexec_fn=end_with_parent,
             )
         try:
             async with asyncio.timeout(_READY_WITHIN_S):
@@ -129,6 +135,15 @@ class LoopbackBroker:
     def _last_words(self) -> str:
         lines = (self.folder / "broker.log").read_text(encoding="utf-8", errors="replace").splitlines()
         return lines[-1] if lines else "it said nothing"
+
+
+_LIBC = ctypes.CDLL(None)  # loaded before any fork
+_PR_SET_PDEATHSIG = 1
+
+
+def end_with_parent() -> None:
+    """For a child, before it becomes its program: whatever ends the parent, SIGKILL too, ends the child (prctl(2))."""
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def free_port() -> int:

@@ -19,6 +19,7 @@ REPEAT_AFTER_MS = 1_500  # the same card again within this time after its tap is
 UNSEEN_TO_LEAVE_MS = (
     5_000  # no look at all for so long: the looks of its leaving were lost; readers poll at 5 Hz or more
 )
+FIRST_LOOKS_MS = 600  # a reader at 5 Hz has looked by then; whoever taps later than that taps anew
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +77,12 @@ def look(presence: Presence, cards: Sequence[Credential], monotonic_ms: int) -> 
 def reader_back(presence: Presence, monotonic_ms: int) -> Presence:
     """The reader was lost and is back: what lay on it is still there if it is seen again soon, else it has left."""
     return replace(presence, lying=tuple(replace(each, seen_ms=monotonic_ms) for each in presence.lying))
+
+
+def lay_already(card: Credential, monotonic_ms: int) -> Presence:
+    """The reader was opened just now: if this card is among the first looks, it was tapped before we looked."""
+    seen_ms = monotonic_ms - UNSEEN_TO_LEAVE_MS + FIRST_LOOKS_MS
+    return Presence(lying=(Lying(card=card, seen_ms=seen_ms, tapped=True),))
 
 
 def missed(lying: Lying) -> Lying:

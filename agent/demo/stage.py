@@ -20,7 +20,7 @@ from agent.demo.fleet import DEVICE, FLEET, FleetFiles, StageError, found_fleet
 from drivers.chargers.simulated import ChargerSimulator
 from drivers.readers.pn532_simulator import Pn532Simulator
 from drivers.readers.serial_ascii_simulator import SerialAsciiSimulator
-from sync.loopback_broker import Engine, LoopbackBroker, loopback_broker
+from sync.loopback_broker import Engine, LoopbackBroker, end_with_parent, loopback_broker
 
 CHARGER_SPEED = 900  # seconds of charging in one of ours: a long stop becomes a short scene
 PATIENCE_S = 20.0
@@ -105,6 +105,7 @@ class Process:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                preexec_fn=end_with_parent,
             )
 
     async def kill(self) -> None:

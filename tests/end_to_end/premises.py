@@ -31,7 +31,7 @@ from drivers.chargers.simulated import ChargerSimulator
 from drivers.readers.pn532_simulator import Pn532Simulator
 from drivers.readers.serial_ascii_simulator import SerialAsciiSimulator
 from sync.backend.store import Store
-from sync.loopback_broker import LoopbackBroker, free_port, installed_engine
+from sync.loopback_broker import LoopbackBroker, end_with_parent, free_port, installed_engine
 
 PROJECT = Path(__file__).parents[2]
 ROAMKEY = (sys.executable, "-P", "-m", "agent.cli")
@@ -127,6 +127,7 @@ class Program:
                 stderr=log,
                 env={**os.environ, **self.env},
                 cwd=PROJECT,
+                preexec_fn=end_with_parent,
             )
 
     @property

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.premises import ROAMKEY
+from tests.end_to_end.premises import ROAMKEY, until
 
 pytestmark = pytest.mark.slow
 
@@ -50,3 +52,26 @@ def test_a_duration_that_no_story_fits_into_is_refused():
     done = subprocess.run([*ROAMKEY, "demo", "--duration", "3"], capture_output=True, text=True, check=False)
     assert done.returncode == 64
     assert "15 to 60" in done.stderr
+
+
+def test_a_demonstration_that_is_killed_leaves_nothing_running(tmp_path):
+    stage = tmp_path / "stage"
+    show = subprocess.Popen([*ROAMKEY, "demo", "--keep", str(stage)], stdout=subprocess.DEVNULL)
+    try:
+        until("the service runs", lambda: (stage / "api.sock").exists())
+        assert len(started_for(stage)) >= 3, "broker, receiver and service"
+    finally:
+        show.kill()
+        show.wait()
+    until("all of them are gone", lambda: started_for(stage) == [])
+
+
+def started_for(stage: Path) -> list[str]:
+    """Command lines of the processes that name this folder."""
+    found = []
+    for process in Path("/proc").iterdir():
+        with suppress(OSError):
+            words = (process / "cmdline").read_bytes().decode(errors="replace") if process.name.isdigit() else ""
+            if str(stage) in words and "demo" not in words.split("\0"):
+                found.append(words)
+    return found

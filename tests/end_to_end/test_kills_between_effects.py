@@ -107,6 +107,8 @@ def story(hub: Premises, root: Path, number: int) -> Death:
             judge_the_end(here)
         except BaseException as error:
             error.add_note(f"died at moment {number}, {told[-1]}; the service said:\n{here.service.said()[-4000:]}")
+            if here.service.runs:
+                error.add_note(f"its status: {here.status()}")
             raise
         interrupted = any(here.events("session.interrupted"))
         return Death(number=number, survived=False, at=told[-1]["what"], interrupted=interrupted)
