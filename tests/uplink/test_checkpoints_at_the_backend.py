@@ -151,7 +151,11 @@ def test_keys_are_read_again_when_they_change_and_a_damaged_file_is_as_good_as_n
 
 
 def test_records_that_a_rogue_broker_invents_stay_unsigned_and_its_checkpoints_are_noticed(
-    fleet: Fleet, key: signing.SigningKey, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+    fleet: Fleet,
+    key: signing.SigningKey,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It continues the chain perfectly. Nothing is trimmed for it on the device, and the audit shows what it is."""
     folder = fleet.folder / "keys"
@@ -191,5 +195,6 @@ def test_records_that_a_rogue_broker_invents_stay_unsigned_and_its_checkpoints_a
     assert main([*words, *unused, "--json"]) == 1
     (audit,) = json.loads(capsys.readouterr().out)
     assert (audit["unsigned"], audit["bad_checkpoints"]) == ([[10, 12]], [12])
+    monkeypatch.setenv("COLUMNS", "200")
     assert main([*words, *unused]) == 1
     assert "FORGED" in capsys.readouterr().out
