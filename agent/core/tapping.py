@@ -8,7 +8,7 @@ from typing import assert_never
 from agent.core import facts, observations, texts
 from agent.core.charging import Charging
 from agent.core.credentials import RANDOM, Assurance
-from agent.core.decisions import Decision, Granted, Limits, Refused, decide
+from agent.core.decisions import Decision, Granted, Refused, decide
 from agent.core.effects import (
     Feedback,
     Record,
@@ -20,11 +20,12 @@ from agent.core.effects import (
 )
 from agent.core.facts import EndReason, Holder, Outcome, Trigger
 from agent.core.instants import Instant, time_ordered_id
+from agent.core.limits import Limits
 from agent.core.memory import Effects, Memory, with_item
 from agent.core.observations import Presented
 from agent.core.policy import Token, TokenStatus
 from agent.core.presence import Crowd, Presence, Tap, anonymous, lay_already, look, reader_back
-from agent.core.requests import Place, Request, Usage
+from agent.core.requests import NOTHING, Place, Request, Told, Usage
 from agent.core.rules import policy_age
 from agent.core.sessions import Phase, Session, start
 from agent.core.statuses import statuses_of
@@ -62,6 +63,7 @@ class Tapping:
         waited_ms: int = 0,
         crowded: bool = False,
         request: str | None = None,
+        told: Told = NOTHING,
     ) -> Effects:
         """Stop what this card began here, else decide whether it may begin."""
         presented = recognised(presented)
@@ -70,7 +72,7 @@ class Tapping:
         if active is not None and may_stop(active, presented):
             return self._stop_by_card(active, presented, reader, now, request)
         place = self._memory.setup.chargers.get(charger, Place()) if charger is not None else Place()
-        asked = self._request(presented, reader, charger, place, crowded)
+        asked = self._request(presented, reader, charger, place, told, crowded=crowded)
         decision = decide(asked, self._memory.state.policy, self._usage(asked), now)
         made = self._made(asked, decision, Trigger.TAP, waited_ms, now)
         reply = (Reply(request=request, decision_id=made.decision, decision=decision, session=None),) if request else ()
@@ -96,6 +98,9 @@ class Tapping:
             reader=reader,
             charger=charger,
             max_energy_wh=granted.limits.max_energy_wh,
+            max_duration_s=granted.limits.max_duration_s,
+            target_soc_percent=granted.limits.target_soc_percent,
+            cost=granted.limits.cost,
             authorised_at=now.utc,
             boot=now.boot,
             monotonic_ms=now.monotonic_ms,
@@ -130,7 +135,7 @@ class Tapping:
 
     def answer(self, seen: observations.DecisionRequested, now: Instant) -> Effects:
         place = self._memory.setup.chargers.get(seen.charger) if seen.charger is not None else None
-        asked = self._request(recognised(seen.presented), None, seen.charger, place or seen.place, False)
+        asked = self._request(recognised(seen.presented), None, seen.charger, place or seen.place, seen.told)
         decision = decide(asked, self._memory.state.policy, self._usage(asked), now)
         made = self._made(asked, decision, Trigger.REQUEST, 0, now)
         return (
@@ -139,7 +144,14 @@ class Tapping:
         )
 
     def _request(
-        self, presented: Presented, reader: str | None, charger: str | None, place: Place, crowded: bool
+        self,
+        presented: Presented,
+        reader: str | None,
+        charger: str | None,
+        place: Place,
+        told: Told,
+        *,
+        crowded: bool = False,
     ) -> Request:
         token = presented.token
         vehicle = token.vehicle if token is not None and token.vehicle is not None else self._memory.setup.vehicle
@@ -152,6 +164,9 @@ class Tapping:
             place=place,
             vehicle=vehicle,
             crowded=crowded,
+            prices=told.prices or self._memory.setup.prices.get(charger or ""),
+            soc_percent=told.soc_percent,
+            metered=charger not in self._memory.setup.unmetered,
         )
 
     def _usage(self, asked: Request) -> Usage:
@@ -183,6 +198,7 @@ class Tapping:
         language = self._language(asked.token)
         decision_id = time_ordered_id(now, 0)
         policy = self._memory.state.policy
+        limits = decision.limits if isinstance(decision, Granted) else Limits()
         return facts.DecisionMade(
             decision=decision_id,
             trigger=trigger,
@@ -194,7 +210,12 @@ class Tapping:
             charger=asked.charger,
             reasons=reasons,
             warnings=decision.warnings,
-            max_energy_wh=decision.limits.max_energy_wh if isinstance(decision, Granted) else None,
+            max_energy_wh=limits.max_energy_wh,
+            max_duration_s=limits.max_duration_s,
+            target_soc_percent=limits.target_soc_percent,
+            cost=limits.cost,
+            prices=asked.prices,
+            soc_percent=asked.soc_percent,
             policy=None
             if policy is None
             else facts.PolicyStamp(
