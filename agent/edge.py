@@ -130,6 +130,8 @@ def from_uplink(event: ports.UplinkEvent, board: Board, now: Instant) -> Observa
                 f"the backend holds journal {event.journal} up to {event.backend_through}, with other records after "
                 f"{event.agreed} than this device: its storage lost records, or an older image was restored; check it"
             )
+            for superseded in ("fork", "backend-ahead"):
+                board.alarms.pop(superseded, None)
             log.error("%s", board.alarms["diverged"])
             return None
         case _:
