@@ -161,6 +161,7 @@ def an_ocsp_response(
     issuer: Wish | None = None,
     delegate: Wish | None = None,
     algorithm: hashes.HashAlgorithm | None = None,
+    extra: tuple[tuple[x509.ExtensionType, bool], ...] = (),
 ) -> bytes:
     issuer = issuer or about.issuer or about
     signer = delegate or signer or issuer
@@ -181,6 +182,8 @@ def an_ocsp_response(
     )
     if delegate is not None:
         builder = builder.certificates([certificate_of(delegate)])
+    for extension, critical in extra:
+        builder = builder.add_extension(extension, critical)
     assert isinstance(signer.key, ec.EllipticCurvePrivateKey)
     return builder.sign(signer.key, hashes.SHA256()).public_bytes(Encoding.DER)
 

@@ -239,6 +239,9 @@ MATRIX = {
     "issuer name in another string type": row(
         lambda: under(leaf={"printable_issuer": True}), Flaw.PATH_REFUSED
     ),
+    "a namesake of sub-CA 2 that signed nothing": row(
+        lambda: (LEAF, SUB_2.but(key=p256(44)), SUB_2, SUB_1), Flaw.LEFT_OVER, Flaw.TOO_MANY
+    ),
     "anchor only for charge points": row(
         lambda: GOOD, Flaw.ANCHOR_ROLE, bundle=lambda: a_bundle((ROOT, Role.CHARGE_POINT_OPERATOR))
     ),

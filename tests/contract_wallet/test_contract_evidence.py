@@ -17,6 +17,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agent.core.contracts.certificates import key_signed, read_certificate
 from agent.core.contracts.exi_fragments import Reference, authorization_request, signed_info
 from agent.core.contracts.flaws import Doubt, Flaw
 from agent.core.contracts.revocation import Source, hash_data
@@ -91,6 +92,7 @@ def test_a_delegated_responder_of_the_issuer_may_answer() -> None:
     assert judge(an_ocsp_response(LEAF, delegate=RESPONDER), *SUBS_GOOD).rung is Rung.FRESH
 
 
+UNKNOWN_EXTENSION = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.3.6.1.4.1.55555.2"), b"\x05\x00")
 STRANGER = SUB_2.but(key=p256(51))
 USELESS = {
     "signed by a stranger with the issuer's name": lambda: an_ocsp_response(LEAF, signer=STRANGER),
@@ -101,6 +103,13 @@ USELESS = {
     "responder that signed itself": lambda: an_ocsp_response(LEAF, delegate=RESPONDER.but(signed_by=p256(50))),
     "the leaf's own key as responder": lambda: an_ocsp_response(LEAF, delegate=LEAF),
     "responder that was not valid then": lambda: an_ocsp_response(LEAF, delegate=RESPONDER.but(not_before=NOW)),
+    "issuer of another name with the same key": lambda: an_ocsp_response(
+        LEAF.but(issuer_name="Other")),
+    "responder with another issuer's name": lambda: an_ocsp_response(
+        LEAF, delegate=RESPONDER.but(issuer_name="Other")),
+    "responder with an unknown critical extension": lambda: an_ocsp_response(
+        LEAF, delegate=RESPONDER.but(extra=(*RESPONDER.extra, (UNKNOWN_EXTENSION, True)))),
+    "with a critical extension": lambda: an_ocsp_response(LEAF, extra=((x509.OCSPNonce(bytes(16)), True),)),
     "from the future": lambda: an_ocsp_response(LEAF, this_update=NOW + timedelta(minutes=6)),
     "noise": lambda: b"\x30\x03\x0a\x01\x00",
     "empty": lambda: b"",
@@ -199,7 +208,32 @@ def test_crls_are_evidence_when_their_issuer_signed_them_whole() -> None:
     assert flaws(judge(crls=(a_crl(SUB_2, signed_by=p256(51)), *good[1:]))) == {Flaw.NO_EVIDENCE}
     assert flaws(judge(crls=(a_crl(SUB_2, extra=((partial, True),)), *good[1:]))) == {Flaw.NO_EVIDENCE}
     assert flaws(judge(crls=good[1:])) == {Flaw.NO_EVIDENCE}
+    assert flaws(judge(crls=(a_crl(SUB_2.but(name="Other")), *good[1:]))) == {Flaw.NO_EVIDENCE}
     assert Flaw.REVOKED not in flaws(judge(crls=(a_crl(SUB_2, (LEAF,), signed_by=p256(51)), *good[1:])))
+
+
+def test_an_issuer_without_the_right_to_sign_lists_proves_nothing_by_one() -> None:
+    sub_2 = SUB_2.but(bits=("key_cert_sign",))
+    verdict = verify_chain(
+        ders(LEAF.but(issuer=sub_2), sub_2, SUB_1), claimed=EMAID, now=an_instant(),
+        bundle=a_bundle(revoked_as_of=None, crls=tuple(a_crl(each) for each in (sub_2, SUB_1, ROOT))),
+    )  # fmt: skip
+    assert flaws(verdict) == {Flaw.NO_EVIDENCE}
+
+
+def test_evidence_about_a_path_that_proves_nothing_is_worth_nothing() -> None:
+    broken = LEAF.but(signed_by=p256(41))
+    verdict = verify_chain(ders(broken, SUB_2, SUB_1), claimed=EMAID, bundle=a_bundle(), now=an_instant())
+    assert verdict.rung is Rung.NONE
+
+
+def test_without_a_clock_nobody_can_say_what_is_the_future() -> None:
+    now = CLOCKS["never set"]
+    assert judge(an_ocsp_response(LEAF, this_update=FLOOR + 9 * DAY), *SUBS_GOOD, now=now).rung is Rung.STALE
+    leaf = LEAF.but(not_before=FLOOR + DAY)
+    verdict = verify_chain(ders(leaf, SUB_2, SUB_1), claimed=EMAID, bundle=a_bundle(revoked_as_of=FLOOR), now=now)
+    assert verdict.outcome is Outcome.POSSESSION_UNPROVEN
+    assert Doubt.VALIDITY_UNKNOWN in {each.code for each in verdict.doubts}
 
 
 def test_the_fleet_s_list_is_evidence_as_old_as_it_is() -> None:
@@ -330,6 +364,12 @@ def in_der(proof: Proof) -> Proof:
     return Proof(id=proof.id, challenge=proof.challenge, references=proof.references, signature=der)
 
 
+def longer(proof: Proof) -> Proof:
+    """The same r and s, the latter with a leading zero: two spellings of a signature are one too many."""
+    signature = proof.signature[:32] + b"\x00" + proof.signature[32:]
+    return Proof(id=proof.id, challenge=proof.challenge, references=proof.references, signature=signature)
+
+
 def unsigned(proof: Proof) -> Proof:
     return Proof(id=proof.id, challenge=proof.challenge, references=(), signature=proof.signature)
 
@@ -343,6 +383,7 @@ def unsigned(proof: Proof) -> Proof:
         (relabelled(a_proof()), {Flaw.SIGNED_ELEMENT}, "FAILED_SignatureError"),
         (doubled(a_proof()), {Flaw.SIGNED_ELEMENT}, "FAILED_SignatureError"),
         (in_der(a_proof()), {Flaw.REQUEST_SIGNATURE}, "FAILED_SignatureError"),
+        (longer(a_proof()), {Flaw.REQUEST_SIGNATURE}, "FAILED_SignatureError"),
         (unsigned(a_proof()), {Flaw.SIGNED_ELEMENT, Flaw.REQUEST_SIGNATURE}, "FAILED_SignatureError"),
     ],
 )
@@ -380,6 +421,27 @@ def test_hash_data_is_what_openssl_computes(tmp_path: Path) -> None:
 def test_hash_data_names_every_certificate_below_the_root() -> None:
     verdict = judge(bundle=a_bundle())
     assert [each.serial_number for each in verdict.hash_data] == ["bcd", "4", "3"]
+
+
+def test_a_signature_over_sha1_proves_nothing() -> None:
+    for algorithm, holds in ((hashes.SHA1(), False), (hashes.SHA256(), True)):  # noqa: S303
+        signature = p256(5).sign(b"content", ec.ECDSA(algorithm))
+        assert key_signed(LEAF.certificate, signature, b"content", algorithm) is holds
+
+
+def test_a_key_that_is_written_compressed_is_not_of_the_profile(tmp_path: Path) -> None:
+    """Its hash in OCSP would be another than the one that everybody computes from the point."""
+    commands = (
+        "ecparam -name prime256v1 -genkey -noout -out long.pem",
+        "ec -in long.pem -conv_form compressed -out key.pem",
+        "req -x509 -new -key key.pem -subj /CN=x -outform DER -out certificate.der",
+    )
+    for command in commands:
+        subprocess.run(["openssl", *command.split()], cwd=tmp_path, check=True, capture_output=True)
+    certificate = read_certificate((tmp_path / "certificate.der").read_bytes())
+
+    assert certificate.key is not None
+    assert not certificate.is_p256
 
 
 # --- untrusted bytes --------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -49,6 +50,7 @@ from tests.contract_wallet.pki_builder import (
     CPS_SUB_2,
     LEAF,
     NOW,
+    SUB_1,
     SUB_2,
     V2G_ROOT,
     a_bundle,
@@ -268,6 +270,7 @@ def swapped_key(response: InstallationResponse) -> InstallationResponse:
     return replace(response, encrypted_key=wrapped(12345))
 
 
+COMPRESSED = SENDER_KEY.public_key().public_bytes(Encoding.X962, PublicFormat.CompressedPoint)
 STRANGER_SUB_1 = CPS_SUB_1.but(issuer=V2G_ROOT.but(key=p256(70)))
 STRANGER_SUB_2 = CPS_SUB_2.but(issuer=STRANGER_SUB_1)
 STRANGER = (CPS_LEAF.but(issuer=STRANGER_SUB_2), STRANGER_SUB_2, STRANGER_SUB_1)
@@ -292,13 +295,14 @@ REFUSED: dict[str, tuple[Callable[[], InstallationResponse], Obstacle]] = {
     "contract of an unknown root": (
         lambda: a_response(LEAF.but(issuer=SUB_2.but(key=p256(71)))), Obstacle.CONTRACT_CHAIN),
     "signed eMAID of another contract": (lambda: a_response(emaid="DE8AA0012345681"), Obstacle.CONTRACT_CHAIN),
-    "sub-CA first": (lambda: a_response(contract_leaf=SUB_2.der, contract_subs=(LEAF.der,)), Obstacle.CONTRACT_CHAIN),
+    "sub-CA first": (
+        lambda: a_response(contract_leaf=SUB_2.der, contract_subs=(LEAF.der, SUB_1.der)), Obstacle.CONTRACT_CHAIN),
     "key of another certificate": (lambda: a_response(encrypted_key=wrapped(12345)), Obstacle.KEY_TRANSPORT),
     "key that is zero": (lambda: a_response(encrypted_key=wrapped(0)), Obstacle.KEY_TRANSPORT),
     "key beyond the order": (lambda: a_response(encrypted_key=wrapped(2**256 - 1)), Obstacle.KEY_TRANSPORT),
     "wrapped key too short": (lambda: a_response(encrypted_key=bytes(47)), Obstacle.KEY_TRANSPORT),
     "sender's key not on the curve": (lambda: a_response(dh_public_key=b"\x04" + bytes(64)), Obstacle.KEY_TRANSPORT),
-    "sender's key compressed": (lambda: a_response(dh_public_key=b"\x02" + bytes(32)), Obstacle.KEY_TRANSPORT),
+    "sender's key compressed": (lambda: a_response(dh_public_key=COMPRESSED), Obstacle.KEY_TRANSPORT),
     "five sub-CAs": (lambda: replace(a_response(), contract_subs=(SUB_2.der,) * 5), Obstacle.PROVISIONING_SIGNATURE),
 }  # fmt: skip
 
@@ -386,6 +390,24 @@ def test_a_contract_that_begins_later_waits_and_the_old_one_goes_on(wallet: Wall
     assert after.contract.fingerprint == later.certificate.fingerprint
     wallet.tidy(now=an_instant(begins))
     assert [each.key is None for each in wallet.contracts].count(True) == 1
+
+
+def test_a_superseded_contract_does_not_come_back_when_its_successor_is_removed(wallet: Wallet) -> None:
+    install(wallet, a_response(RENEWED))
+    assert wallet.remove(RENEWED.certificate.fingerprint)
+
+    assert list(wallet.states(now=an_instant()).values()) == [State.SUPERSEDED]
+    assert isinstance(sign(wallet), NotSigned)
+
+
+def test_a_successor_that_is_revoked_before_it_begins_supersedes_nothing(wallet: Wallet) -> None:
+    begins = NOW + 3 * DAY
+    later = RENEWED.but(not_before=begins)
+    install(wallet, a_response(later))
+    key = hash_data(later.certificate, SUB_2.certificate).revocation_key
+
+    states = wallet.states(now=an_instant(begins), remembered=frozenset({key}))
+    assert sorted(states.values()) == [State.PRESENT, State.REVOKED]
 
 
 # --- states and choice ------------------------------------------------------------------------------------------------
