@@ -16,7 +16,8 @@ _NOT_YET_VALID = 9
 _EXPIRED = 10
 _OTHER_NAMES = frozenset({62, 63, 64})  # host name, e-mail address, IP address
 _OUR_CERTIFICATE = {
-    "CERTIFICATE_EXPIRED": "it has expired",
+    # OpenSSL sends the same alert when its revocation list is out of date.
+    "CERTIFICATE_EXPIRED": "it has expired, or the broker's revocation list has",
     "CERTIFICATE_REVOKED": "it is revoked",
     "UNKNOWN_CA": "the broker does not know the authority that issued it",
     "CERTIFICATE_REQUIRED": "none was sent, and the broker wants one",

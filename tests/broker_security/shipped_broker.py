@@ -10,13 +10,14 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from sync.link import LinkSettings, Tls
 from sync.loopback_broker import free_port
-from tests.uplink.certificates import Authority
+from tests.uplink.certificates import HOUR, Authority
 from tests.uplink.closed_loop import link_settings
 
 SHIPPED = Path(__file__).parents[2] / "docs" / "broker"
@@ -64,16 +65,22 @@ def debians_own(folder: Path) -> str:
 
 @asynccontextmanager
 async def shipped_broker(
-    folder: Path, configuration: str, *, server: Tls | None = None, revoked: str | None = None
+    folder: Path,
+    configuration: str,
+    *,
+    server: Tls | None = None,
+    revoked: str | None = None,
+    list_valid: timedelta = 24 * HOUR,
 ) -> AsyncIterator[Premises]:
-    """`server` is the broker's certificate when it is not to be a good one; who is `revoked` had one once."""
+    """`server` is the broker's certificate when it is not to be a good one; who is `revoked` had one once.
+    `list_valid` is how long the revocation list is still good."""
     home = folder / "broker"
     home.mkdir(exist_ok=True)
     premises = Premises(authority=Authority(folder / "authority"), folder=home, port=free_port())
     if revoked is not None:
         premises.revoked = premises.authority.issue(revoked, file="revoked")
         premises.authority.revoke(premises.revoked)
-    (home / "crl.pem").write_bytes(premises.authority.revocation_list())
+    (home / "crl.pem").write_bytes(premises.authority.revocation_list(valid=list_valid))
     server = server or premises.authority.issue("broker")
     assert server.certfile is not None
     assert server.keyfile is not None

@@ -185,6 +185,18 @@ def test_who_has_no_good_certificate_is_refused_and_told_why(
     asyncio.run(story())
 
 
+def test_a_revocation_list_that_has_expired_keeps_everybody_out(tmp_path: Path) -> None:
+    """Which is why docs/broker names its renewal as a duty."""
+
+    async def story() -> None:
+        async with shipped_broker(tmp_path, ACL_FILE, list_valid=-HOUR) as premises:
+            with pytest.raises(CertificateRefused):
+                async with open_link(premises.settings("van-1")):
+                    pass
+
+    asyncio.run(story())
+
+
 @pytest.mark.parametrize("configuration", [ACL_FILE, DYNAMIC])
 def test_the_client_id_of_another_device_can_not_be_taken_over(tmp_path: Path, configuration: str) -> None:
     async def story() -> None:

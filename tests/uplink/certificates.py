@@ -84,13 +84,13 @@ class Authority:
         assert tls.certfile is not None
         self._revoked.append(x509.load_pem_x509_certificate(tls.certfile.read_bytes()).serial_number)
 
-    def revocation_list(self) -> bytes:
+    def revocation_list(self, *, valid: datetime.timedelta = 24 * HOUR) -> bytes:
         now = datetime.datetime.now(datetime.UTC)
         builder = (
             x509.CertificateRevocationListBuilder()
             .issuer_name(self.name)
-            .last_update(now - HOUR)
-            .next_update(now + 24 * HOUR)
+            .last_update(now + min(valid, datetime.timedelta(0)) - HOUR)
+            .next_update(now + valid)
         )
         for serial in self._revoked:
             revoked = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(now - HOUR).build()
