@@ -41,6 +41,7 @@ from agent.identity import Identity
 from agent.journal import Journal, StorageFull
 from agent.listeners import Lines, Listeners
 from agent.notify import Notifier
+from agent.past import history_of
 from agent.performer import Performer
 from agent.service import Service
 from agent.store import Store
@@ -198,7 +199,8 @@ class Runtime:
             )
         self.service.owes_time = await self.store.ask(partial(sealed_in_doubt, boot=self.clock.now().boot))
         sessions = await self.store.ask(open_sessions)
-        await self.service.handle(observations.Woken(version=VERSION, sessions=sessions))
+        history = await self.store.ask(history_of)
+        await self.service.handle(observations.Woken(version=VERSION, sessions=sessions, history=history))
 
     # What the local API asks
 

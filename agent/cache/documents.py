@@ -23,6 +23,7 @@ from agent.cache.contents import Contents, KeyUse, ServiceKey
 from agent.config import NAME
 from agent.core.countries import ALPHA_2, normalise_country
 from agent.core.credentials import Assurance
+from agent.core.history import LONGEST, MOST_VISITS
 from agent.core.policy import (
     MAX_GROUP_DEPTH,
     Driver,
@@ -34,7 +35,7 @@ from agent.core.policy import (
 )
 from agent.core.prices import PriceCaps
 from agent.core.tariff.tariffs import Basis
-from agent.core.terms import Calendar, Demand, Effect, Holidays, Kind, Lenience, PriceAbove, Schedule, Window
+from agent.core.terms import Calendar, Demand, Effect, Holidays, Kind, Lenience, PriceAbove, Schedule, Velocity, Window
 from sync.signing import SigningError, thumbprint
 
 SCHEMA = 1
@@ -46,6 +47,7 @@ DEVICES = "devices.json"  # optional: whose signatures the fleet vouches for
 REQUIRED = (POLICY, PEOPLE, VEHICLES, KEYS)
 MAX_GROUPS = 10_000
 MAX_PEOPLE = 1_000_000
+LOOK_BACK_S = int(LONGEST.total_seconds())
 MAX_DEVICES = 100_000
 Entry = Literal["calendar", "group", "driver", "vehicle", "token"]
 _SHARD = re.compile(r"tokens/([0-9a-f]{2})\.json")
@@ -163,7 +165,9 @@ def _told(problem: Any, model: type[BaseModel]) -> str:
 
 
 def _known_keys(model: type[BaseModel]) -> list[str]:
-    nested: tuple[type[BaseModel], ...] = (_Schedule, _Window, _Holidays, _Demand, _Prices) if model is _Group else ()
+    nested: tuple[type[BaseModel], ...] = (
+        (_Schedule, _Window, _Holidays, _Demand, _Prices, _Velocity) if model is _Group else ()
+    )
     return [name for each in (model, *nested) for name in each.model_fields]
 
 
@@ -219,6 +223,8 @@ def _group(name: str, group: _Group, calendars: Mapping[str, Calendar]) -> Group
         max_duration_s=group.max_duration_s,
         max_start_soc_percent=group.max_start_soc_percent,
         target_soc_percent=group.target_soc_percent,
+        velocity=None if group.velocity is None else Velocity(**dict(group.velocity)),
+        min_gap_s=group.min_gap_s,
         effects={Kind(kind): effect for kind, effect in group.effects.items()},
         missing={Kind(kind): _lenience(said) for kind, said in group.missing.items()},
     )
@@ -431,6 +437,11 @@ class _Stated(_Document):
     max_energy_wh: WattHours
 
 
+class _Velocity(_Document):
+    sessions: Annotated[int, Field(ge=1, le=MOST_VISITS)]
+    window_s: Annotated[int, Field(ge=1, le=LOOK_BACK_S)]
+
+
 class _Group(_Document):
     parent: Name | None = None
     networks: Annotated[list[Network], Field(max_length=10_000)] | None = None
@@ -450,6 +461,8 @@ class _Group(_Document):
     max_duration_s: Annotated[int, Field(ge=1, le=30 * 24 * 3600)] | None = None
     max_start_soc_percent: Annotated[int, Field(ge=0, le=100)] | None = None
     target_soc_percent: Annotated[int, Field(ge=1, le=100)] | None = None
+    velocity: _Velocity | None = None
+    min_gap_s: Annotated[int, Field(ge=1, le=LOOK_BACK_S)] | None = None
     effects: dict[Kind, Effect] = {}
     missing: dict[Kind, Effect | _Stated] = {}
 

@@ -141,6 +141,7 @@ class Agent:
 
     def _wake(self, seen: observations.Woken, now: Instant) -> Effects:
         """Sessions open in the journal are interrupted until their charger says what became of them."""
+        self._memory.change(history=seen.history)
         policy = self._memory.state.policy
         left = tuple(session for session in seen.sessions if session.is_open)
         told: list[facts.Fact] = [

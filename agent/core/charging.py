@@ -16,6 +16,7 @@ from agent.core.effects import (
     WakeAt,
 )
 from agent.core.facts import EndReason
+from agent.core.history import Visit
 from agent.core.instants import Instant
 from agent.core.limits import progress_of, reached, remaining_ms
 from agent.core.memory import FAULT, Effects, Memory
@@ -248,6 +249,9 @@ class Charging:
             contradicted = ()
         fact = ended(session, reason=why, meter_wh=meter_wh, complete=complete, now=now)
         self._memory.keep(evolve(session, fact))
+        if fact.started and fact.credential.is_identity:
+            visit = Visit(began=fact.authorised_at, ended=fact.ended_at)
+            self._memory.change(history=self._memory.state.history.with_visit(fact.credential.reference, visit))
         return (*contradicted, Record(facts=(fact,)), Seal())
 
     def _withdraw(self, session: Session, reason: EndReason | None, now: Instant) -> Effects:

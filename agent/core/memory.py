@@ -14,6 +14,7 @@ from agent.core.effects import (
     Effect,
     WakeAt,
 )
+from agent.core.history import History
 from agent.core.policy import Policy
 from agent.core.presence import Presence
 from agent.core.prices import Prices
@@ -63,6 +64,7 @@ class State:
     lost_readers: frozenset[str] = frozenset()
     contradictions: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
     storage_full: bool = False
+    history: History = field(default_factory=History)
 
     @property
     def open_sessions(self) -> tuple[Session, ...]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from agent.core.credentials import Credential
 from agent.core.facts import ClockSynchronised, PolicyRejected, RecordsQuarantined
+from agent.core.history import History
 from agent.core.instants import ClockQuality
 from agent.core.policy import Policy, Token
 from agent.core.requests import NOTHING, Place, Told
@@ -149,10 +150,11 @@ class StorageChanged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Woken:
-    """The service has started: these sessions were open in the journal."""
+    """The service has started: these sessions were open in the journal, and this is what else it remembers."""
 
     version: str
     sessions: tuple[Session, ...]
+    history: History = field(default_factory=History)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

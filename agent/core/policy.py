@@ -12,7 +12,7 @@ from enum import StrEnum
 from types import MappingProxyType
 
 from agent.core.prices import PriceCaps
-from agent.core.terms import Demand, Effects, Holidays, Leniences, Schedule
+from agent.core.terms import Demand, Effects, Holidays, Leniences, Schedule, Velocity
 
 MAX_GROUP_DEPTH = 8
 
@@ -78,6 +78,8 @@ class Group:
     max_duration_s: int | None = None
     max_start_soc_percent: int | None = None
     target_soc_percent: int | None = None
+    velocity: Velocity | None = None
+    min_gap_s: int | None = None
     effects: Effects = field(default_factory=lambda: MappingProxyType({}))
     missing: Leniences = field(default_factory=lambda: MappingProxyType({}))
 

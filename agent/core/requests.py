@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from agent.core.credentials import Credential
+from agent.core.history import Visit
 from agent.core.policy import Token
 from agent.core.prices import Prices
 
@@ -58,10 +60,15 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """What is going on at this device: open sessions of the token and of the vehicle, and room to store facts."""
+    """What is going on at this device: open sessions of the token and of the vehicle, and room to store facts.
+
+    `past`: earlier sessions of the token. `known_since`: the log of them does not reach further back.
+    """
 
     sessions_of_token: tuple[str, ...] = ()
     sessions_of_vehicle: tuple[str, ...] = ()
     session_at_charger: str | None = None
     charger_reachable: bool = True
     storage_full: bool = False
+    past: tuple[Visit, ...] = ()
+    known_since: datetime | None = None

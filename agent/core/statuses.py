@@ -54,6 +54,7 @@ TABLE: dict[ReasonCode, Statuses] = {
     ReasonCode.POWER_LIMIT: _TYPE,
     ReasonCode.CONNECTOR: _TYPE,
     ReasonCode.CONCURRENT_SESSION: _BUSY,
+    ReasonCode.VELOCITY: _BUSY,
     ReasonCode.EVSE_OCCUPIED: _BUSY,
     ReasonCode.EVSE_UNAVAILABLE: _OTHER,
     ReasonCode.PRICE_CAP: _OTHER,

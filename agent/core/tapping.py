@@ -188,6 +188,8 @@ class Tapping:
             if wired or asked.reader is not None
             else True,
             storage_full=self._memory.state.storage_full,
+            past=self._memory.state.history.of(asked.credential.reference),
+            known_since=self._memory.state.history.since,
         )
 
     def _made(

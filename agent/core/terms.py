@@ -38,6 +38,7 @@ class Kind(StrEnum):
     COST = "cost"
     LIMITS = "limits"
     SOC = "soc"
+    VELOCITY = "velocity"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +103,14 @@ class Demand:
     outside_countries: frozenset[str] | None = None
     above_power_w: int | None = None
     above_price: PriceAbove | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Velocity:
+    """At most so many sessions of a card within any such time; those that run count."""
+
+    sessions: int
+    window_s: int
 
 
 Effects = Mapping[Kind, Effect]

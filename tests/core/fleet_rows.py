@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from agent.core.credentials import Assurance
+from agent.core.history import Visit
 from agent.core.instants import ClockQuality
 from agent.core.policy import Group
-from agent.core.terms import Calendar, Demand, Effect, Holidays, Kind, Lenience
+from agent.core.requests import Usage
+from agent.core.terms import Calendar, Demand, Effect, Holidays, Kind, Lenience, Velocity
 from tests.core.builders import (
     BERLIN,
     NOON,
@@ -161,6 +163,37 @@ def hour_of_rules_rows() -> list[Row]:
     ]  # fmt: skip
 
 
+def velocity_rows() -> list[Row]:
+    hour = timedelta(hours=1)
+
+    def at_noon(*visits: tuple[timedelta, timedelta], since: Any = None, **group: Any) -> Any:
+        past = tuple(Visit(began=NOON - began, ended=NOON - ended) for began, ended in visits)
+        usage = Usage(past=past, known_since=since)
+        return lambda: ask(None, a_policy(a_group(**group)), usage=usage)
+
+    two = {"velocity": Velocity(sessions=2, window_s=3_600)}
+    gap = {"min_gap_s": 3_600}
+    young, old = (hour * 0.9, hour * 0.8), (hour * 1.1, hour * 0.9)
+    return [
+        ("fewer sessions than allowed", at_noon(young, **two), ""),
+        ("as many are too many for another", at_noon(young, young, **two), "VELOCITY"),
+        ("what began before does not count", at_noon(young, old, **two), ""),
+        ("what began just as long ago does not count", at_noon(young, (hour, hour), **two), ""),
+        ("where the log was lost nobody knows", at_noon(since=NOON - hour / 2, **two), "VELOCITY"),
+        ("until so much time has passed", at_noon(since=NOON - hour, **two), ""),
+        ("unless the group lets that pass",
+         at_noon(since=NOON, **two, missing={Kind.VELOCITY: WARN}), "!VELOCITY"),
+        ("too soon after the last", at_noon(old, **gap), "VELOCITY"),
+        ("soon enough", at_noon((hour * 2, hour), **gap), ""),
+        ("nobody knows when the last was", at_noon(since=NOON, **gap), "VELOCITY"),
+        ("running sessions count, too", lambda: ask(
+            None, a_policy(max_sessions_per_token=9, velocity=Velocity(sessions=1, window_s=60)),
+            usage=Usage(sessions_of_token=("s1",))), "VELOCITY"),
+        ("a count over time needs a clock", lambda: ask(
+            None, a_policy(**gap), now=an_instant(NOON, quality=ClockQuality.UNKNOWN)), "CLOCK_UNTRUSTED"),
+    ]  # fmt: skip
+
+
 FLEET_ROWS = [
     *site_rows(),
     *charger_rows(),
@@ -169,4 +202,5 @@ FLEET_ROWS = [
     *holiday_rows(),
     *assurance_rows(),
     *hour_of_rules_rows(),
+    *velocity_rows(),
 ]

@@ -5,6 +5,7 @@ Warnings begin with `!`.
 
 from __future__ import annotations
 
+import itertools
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -46,6 +47,7 @@ def naive(request: Request, policy: Policy | None, usage: Usage, now: Instant) -
     timed = any(
         (level.schedule and level.effects.get("schedule", "deny") == "deny")  # type: ignore[call-overload]
         or (level.holidays and level.effects.get("holidays", "deny") == "deny")  # type: ignore[call-overload]
+        or ((level.velocity or level.min_gap_s) and level.effects.get("velocity", "deny") == "deny")  # type: ignore[call-overload]
         for level in chain
     ) or (card and (card.until or card.not_before))
     if back or (doubtful and timed):
@@ -73,7 +75,8 @@ def naive(request: Request, policy: Policy | None, usage: Usage, now: Instant) -
             why.add("CONCURRENT_SESSION")
 
     for level in chain:
-        for code, kind, missing in (*level_troubles(level, request, now), *money_troubles(level, request, now)):
+        troubles = (level_troubles(level, request, now), money_troubles(level, request, now), haste(level, usage, now))
+        for code, kind, missing in itertools.chain(*troubles):
             why |= judged(code, kind, missing, level, request)
 
     if chain and request.credential.assurance == "lossy":
@@ -165,6 +168,28 @@ def money_troubles(level: Group, request: Request, now: Instant) -> list[tuple[s
             found.append(("SESSION_COST_CAP", "cost", False))
         elif here["per_kwh"] and not request.metered:
             found.append(("LIMIT_UNENFORCEABLE", "cost", True))
+    return found
+
+
+def haste(level: Group, usage: Usage, now: Instant) -> list[tuple[str, str, bool]]:
+    found: list[tuple[str, str, bool]] = []
+    newest = max(now.utc, now.floor)
+
+    def lost(seconds: int) -> bool:
+        return usage.known_since is not None and (newest - usage.known_since).total_seconds() < seconds
+
+    if level.velocity is not None:
+        span = level.velocity.window_s
+        recent = [each for each in usage.past if (newest - each.began).total_seconds() < span]
+        if level.velocity.sessions <= len(recent) + len(usage.sessions_of_token):
+            found.append(("VELOCITY", "velocity", False))
+        elif lost(span):
+            found.append(("VELOCITY", "velocity", True))
+    if level.min_gap_s is not None:
+        if any((newest - each.ended).total_seconds() < level.min_gap_s for each in usage.past):
+            found.append(("VELOCITY", "velocity", False))
+        elif lost(level.min_gap_s):
+            found.append(("VELOCITY", "velocity", True))
     return found
 
 

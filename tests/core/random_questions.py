@@ -9,12 +9,13 @@ from decimal import Decimal
 from typing import Any
 
 from agent.core.credentials import RANDOM, Assurance
+from agent.core.history import Visit
 from agent.core.instants import ClockQuality, Instant
 from agent.core.policy import Group, Policy, Token, TokenStatus
 from agent.core.prices import PriceCaps, Prices, plain_prices
 from agent.core.requests import Place, Request, Usage
 from agent.core.tariff.tariffs import Basis
-from agent.core.terms import Calendar, Demand, Effect, Holidays, Kind, Lenience, PriceAbove
+from agent.core.terms import Calendar, Demand, Effect, Holidays, Kind, Lenience, PriceAbove, Velocity
 from tests.core.builders import (
     a_credential,
     a_policy,
@@ -32,6 +33,7 @@ CONNECTORS = ("IEC_62196_T2", "IEC_62196_T2_COMBO", "CHADEMO")
 DAYS = [date(2027, 1, 1) + timedelta(days=day) for day in range(365)]
 AMOUNTS = (Decimal("0.50"), Decimal("0.55"), Decimal("0.654"), Decimal(2))
 CARD = ("credential", "token", "lookup_failed", "crowded")
+GAPS = tuple(timedelta(minutes=each) for each in (0, 10, 59, 60, 61, 23 * 60, 24 * 60))
 ZONES = ("Europe/Berlin", "America/New_York", "UTC")
 
 
@@ -64,6 +66,8 @@ def a_question(draw: random.Random) -> tuple[Request, Policy | None, Usage, Inst
         session_at_charger=draw.choice((*[None] * 15, "s")),
         charger_reachable=draw.random() < 0.95,
         storage_full=draw.random() < 0.03,
+        past=some_visits(draw, now),
+        known_since=draw.choice((None, None, None, now.utc, now.utc - timedelta(minutes=30), now.utc - timedelta(1))),
     )
     policy = some_policy(draw, now) if draw.random() < 0.96 else None
     if policy is not None and draw.random() < 0.5:
@@ -134,9 +138,16 @@ def some_group(draw: random.Random, name: str, parent: str | None, chatty: float
         max_duration_s=maybe(lambda: draw.choice((60, 3_600))),
         max_start_soc_percent=maybe(lambda: draw.choice((50, 80))),
         target_soc_percent=maybe(lambda: draw.choice((80, 100))),
+        velocity=maybe(lambda: Velocity(sessions=draw.choice((1, 2, 3)), window_s=draw.choice((3_600, 86_400)))),
+        min_gap_s=maybe(lambda: draw.choice((600, 3_600))),
         effects={kind: draw.choice(list(Effect)) for kind in Kind if draw.random() < 0.15},
         missing={kind: some_lenience(draw) for kind in Kind if draw.random() < 0.15},
     )
+
+
+def some_visits(draw: random.Random, now: Instant) -> tuple[Visit, ...]:
+    ends = [now.utc - draw.choice(GAPS) for _ in range(draw.choice((0, 0, 1, 3)))]
+    return tuple(Visit(began=end - draw.choice(GAPS), ended=end) for end in sorted(ends))
 
 
 def some_caps(draw: random.Random) -> PriceCaps:

@@ -18,7 +18,7 @@ from agent.core.instants import ClockQuality
 from agent.core.policy import Group, Policy, TokenStatus
 from agent.core.reasons import ReasonCode
 from agent.core.requests import Place, Usage
-from agent.core.terms import Effect, Kind, Lenience
+from agent.core.terms import Effect, Kind, Lenience, Velocity
 from tests.core.builders import (
     NOON,
     a_group,
@@ -44,6 +44,8 @@ from tests.core.random_questions import (
     some_holidays,
     some_schedule,
 )
+
+LOOK_BACK_S = 31 * 24 * 3_600
 
 
 def test_all_reasons_come_at_once_most_severe_first() -> None:
@@ -171,6 +173,8 @@ def narrower(group: Group, draw: random.Random) -> Group:
         max_duration_s=less(group.max_duration_s, 3_600),
         max_start_soc_percent=less(group.max_start_soc_percent, 100),
         target_soc_percent=less(group.target_soc_percent, 100),
+        velocity=Velocity(sessions=1, window_s=LOOK_BACK_S),
+        min_gap_s=LOOK_BACK_S,
         effects={kind: effect for kind, effect in group.effects.items() if draw.random() < 0.5},
     )
 
@@ -235,6 +239,8 @@ def test_taking_an_input_away_never_turns_a_refusal_into_a_grant(question: Any) 
     ]
 
     assert all(isinstance(decide(each, policy, usage, now), Refused) for each in poorer)
+    lost = replace(usage, past=(), known_since=now.latest)
+    assert isinstance(decide(request, policy, lost, now), Refused)
     assert isinstance(decide(request, None, usage, now), Refused)
     assert policy is None or isinstance(decide(request, replace(policy, groups={}), usage, now), Refused)
 

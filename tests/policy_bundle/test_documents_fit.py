@@ -79,6 +79,7 @@ POLICY_FAULTS: list[tuple[str, Spoil, str]] = [
     ("price of another dimension", _group(prices={**PRICES, "energy": "1"}), "prices.energy: Extra inputs"),
     ("currency in words", _group(prices={**PRICES, "currency": "Euro"}), "groups.fleet.prices.currency: "),
     ("more than a full battery", _group(target_soc_percent=101), "groups.fleet.target_soc_percent: "),
+    ("looking back for longer than is remembered", _group(min_gap_s=32 * 86_400), "groups.fleet.min_gap_s: "),
     ("connector in words", _group(connectors=["Type 2"]), "groups.fleet.connectors.0: "),
 ]
 
@@ -114,6 +115,8 @@ EVERYTHING: dict[str, Any] = {
     "lossy_cards": True,
     "prices": {"currency": "EUR", "basis": "gross", "per_kwh": "0.55", "session": "40"},
     "max_duration_s": 14_400,
+    "velocity": {"sessions": 3, "window_s": 86_400},
+    "min_gap_s": 600,
     "max_start_soc_percent": 80,
     "target_soc_percent": 90,
     "effects": {"sites": "warn"},

@@ -27,7 +27,7 @@ from agent.core.rules.hours import calendar_current, inside_window, no_holiday, 
 from agent.core.rules.place import country_allowed, network_allowed, site_allowed, site_preferred
 from agent.core.rules.price import currency_known, energy_metered, price_within, session_affordable
 from agent.core.rules.question import Objection, Question, Rule
-from agent.core.rules.usage import not_concurrent
+from agent.core.rules.usage import not_concurrent, not_too_often, not_too_soon
 from agent.core.terms import Effect, Kind, Lenience
 
 __all__ = [
@@ -76,6 +76,8 @@ RULES: tuple[Rule, ...] = (
     Rule(energy_metered, when_missing=Effect.WARN, kind=Kind.LIMITS),
     Rule(battery_needs_it, when_missing=Effect.WARN, kind=Kind.SOC),
     Rule(not_concurrent, when_missing=Effect.DENY),
+    Rule(not_too_often, when_missing=Effect.DENY, kind=Kind.VELOCITY),
+    Rule(not_too_soon, when_missing=Effect.DENY, kind=Kind.VELOCITY),
     Rule(storage_ready, when_missing=Effect.DENY),
     Rule(one_card, when_missing=Effect.DENY),
     Rule(charger_free, when_missing=Effect.DENY),

@@ -40,6 +40,7 @@ def clock_trusted(asked: Question) -> Iterator[Objection]:
     depends = depends or any(
         (level.schedule is not None and binds(level, Kind.SCHEDULE))
         or (level.holidays is not None and binds(level, Kind.HOLIDAYS))
+        or ((level.velocity is not None or level.min_gap_s is not None) and binds(level, Kind.VELOCITY))
         for level in asked.levels
     )
     if depends or now.is_set_back:

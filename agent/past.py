@@ -1,0 +1,36 @@
+"""What the machine must remember over a restart, from the journal's newest records."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from agent.core.facts import JournalOpened, SessionEnded
+from agent.core.history import History, Visit
+from agent.journal import Journal
+from agent.wire import TYPES, open_envelope
+
+REMEMBERED_ENDS = 500  # of sessions, some 30 ms to read; further back is told as unknown
+
+CREATED = "created"  # a journal that replaces none: before it there was nothing to know
+
+
+def history_of(journal: Journal) -> History:
+    ends = journal.recent(TYPES[SessionEnded], limit=REMEMBERED_ENDS)
+    history = History()
+    for record in reversed(ends):
+        fact = record.fact
+        if isinstance(fact, SessionEnded) and fact.started and fact.credential.is_identity:
+            visit = Visit(began=fact.authorised_at, ended=fact.ended_at)
+            history = history.with_visit(fact.credential.reference, visit)
+    since = ends[-1].time if len(ends) == REMEMBERED_ENDS else beginning_of(journal)
+    return History(visits=history.visits, since=since)
+
+
+def beginning_of(journal: Journal) -> datetime | None:
+    """The time of the oldest record, unless there was nothing before it."""
+    oldest = journal.read(journal.head().first - 1, records=1, size_bytes=1)
+    if not oldest:
+        return None
+    envelope = open_envelope(oldest[0].body)
+    created = envelope.type == TYPES[JournalOpened] and envelope.data.get("reason") == CREATED
+    return None if created else envelope.time

@@ -1,0 +1,32 @@
+"""What is remembered over a restart comes from the journal's newest records."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+from agent.core.facts import AgentStopped
+from agent.past import history_of
+from tests.journal.samples import CARD, MORNING, an_instant, at, authorised, ended, open_journal, started
+
+
+def test_ended_sessions_are_visits_of_their_card(tmp_path: Path) -> None:
+    with open_journal(tmp_path) as journal:
+        journal.append(at(authorised(), started(), ended(), replace(ended("s-2"), started=False)))
+
+        history = history_of(journal)
+
+    (visit,) = history.of(CARD.reference)
+    assert (visit.began, visit.ended - visit.began) == (MORNING, timedelta(hours=1, microseconds=500))
+    assert history.since is None  # a journal that replaces none
+
+
+def test_a_journal_that_replaces_another_knows_nothing_of_before(tmp_path: Path) -> None:
+    with open_journal(tmp_path / "a") as journal:
+        journal.append(at(AgentStopped(open_sessions=0)))
+    (tmp_path / "a" / "journal.db").write_bytes(b"no database" * 1_000)
+    later = an_instant(MORNING + timedelta(days=1))
+
+    with open_journal(tmp_path / "a", now=later) as journal:
+        assert history_of(journal).since == later.utc
