@@ -100,8 +100,16 @@ class JournalFolder:
 
     def to_adopt(self) -> Path | None:
         """The oldest damaged journal whose readable records were not taken into tables yet."""
-        found = sorted((number, path) for why, number, path in self._aside() if why == "corrupt")
-        return found[0][1] if found else None
+        found = self._damaged()
+        return found[0] if found else None
+
+    def newest_damaged(self) -> Path | None:
+        found = self._damaged()
+        return found[-1] if found else None
+
+    def _damaged(self) -> list[Path]:
+        """Moved aside and not yet taken over, oldest first."""
+        return [path for _, path in sorted((number, path) for why, number, path in self._aside() if why == "corrupt")]
 
     def mark_adopted(self, aside: Path) -> None:
         """The name is the mark: it needs no room, and a new journal database knows nothing of the old one's work."""

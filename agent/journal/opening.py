@@ -21,7 +21,7 @@ from agent.core.instants import Instant
 from agent.journal.ballast import Ballast
 from agent.journal.errors import AlreadyRunning, StorageBroken, StorageFull
 from agent.journal.folder import JournalFolder
-from agent.journal.salvage import survey
+from agent.journal.salvage import Survey, survey
 from agent.journal.schema import (
     CURRENT_VERSION,
     connect,
@@ -173,7 +173,7 @@ def _beginning(folder: JournalFolder, source: str, state: State, head: Head | No
     match state:
         case State.EMPTY:
             reason = "storage lost" if folder.has_history() else "created"
-            return Beginning(reason=reason, predecessor=folder.known_journal())
+            return _unfinished(folder, source) or Beginning(reason=reason, predecessor=folder.known_journal())
         case State.FOREIGN:
             folder.move_aside("foreign")
             return Beginning(reason="device changed", predecessor=head.journal if head else None)
@@ -183,8 +183,21 @@ def _beginning(folder: JournalFolder, source: str, state: State, head: Head | No
 
 def _salvaged(folder: JournalFolder, source: str) -> Beginning:
     """The readable records are taken over later, piece by piece (earlier.py); here they are only looked at."""
-    predecessor = folder.known_journal()
-    found = survey(folder.move_aside("corrupt"), source)
+    return _after(survey(folder.move_aside("corrupt"), source), folder.known_journal())
+
+
+def _unfinished(folder: JournalFolder, source: str) -> Beginning | None:
+    """A salvage that was killed, or found no room, before its new journal began: the file stands aside already, and
+    the folder's mark still names the journal in it. Its open sessions must not be forgotten for that."""
+    aside = folder.newest_damaged()
+    if aside is None:
+        return None
+    found = survey(aside, source)
+    known = folder.known_journal()
+    return _after(found, known) if found.journal is not None and known in (None, found.journal) else None
+
+
+def _after(found: Survey, predecessor: str | None) -> Beginning:
     return Beginning(
         reason="corrupt",
         predecessor=predecessor or found.journal,

@@ -119,7 +119,10 @@ class Stage:
         order = Order(
             role=role, number=self.number, port=self.port, folder=self.folder, seed=self.chance.getrandbits(32)
         )
+        lives = self.oracle.agent.openings
         await life.begin(order)
+        if role == AGENT:
+            await self._until("the agent starts", STARTED_WITHIN_S, lambda: self.oracle.agent.openings > lives)
 
     async def end(self, life: Nursery) -> None:
         life.send(signal.SIGKILL)
@@ -142,11 +145,7 @@ class Stage:
         if self.chance.random() < 0.4:
             await self.end(agents)
             self.tally.kills_while_full += 1
-            lives = self.oracle.agent.openings
             await self.begin(agents, AGENT)
-            await self._until(
-                "it starts while the disk is full", STARTED_WITHIN_S, lambda: self.oracle.agent.openings > lives
-            )
             self.tally.starts_while_full += 1
         neighbour.unlink()
         agents.send(signal.SIGUSR2)

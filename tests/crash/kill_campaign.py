@@ -151,12 +151,13 @@ async def nursery(folder: Path, role: str) -> AsyncIterator[Nursery]:
             stdout=asyncio.subprocess.PIPE,
             stderr=log,
         )
+    made = Nursery(process)
     try:
-        made = Nursery(process)
         if await made._said() != "ready":
             raise CampaignFailed(f"the nursery did not start; see {folder / f'{role}.log'}")
         yield made
     finally:
+        made.send(signal.SIGKILL)  # a life that still has our pipe would keep us waiting for ever
         if process.stdin is not None:
             process.stdin.close()
         try:

@@ -5,16 +5,21 @@ python -m tests.crash.nursery: reads one order a line, says "born PID" and, when
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
+import signal
 import sys
 import traceback
 
 import sync.documents  # noqa: F401 - what a life would import later, with all that it brings
 from tests.crash.lives import Order, live
 
+PR_SET_PDEATHSIG = 1
+
 
 def main() -> None:
+    not_alone()
     gc.freeze()
     say("ready")
     for line in sys.stdin:
@@ -28,6 +33,7 @@ def main() -> None:
 
 def _live(line: str) -> None:
     code = 1
+    not_alone()
     try:
         live(Order.from_json(line))
         code = 0
@@ -36,6 +42,11 @@ def _live(line: str) -> None:
     finally:
         sys.stderr.flush()
         os._exit(code)
+
+
+def not_alone() -> None:
+    """Whoever started this is gone: then it ends, too."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def say(line: str) -> None:

@@ -174,8 +174,8 @@ class Oracle:
         source = self.folder / "state" / "journal"
         if aside := list(source.glob("journal.db.*-[0-9]*")):
             self.complaints.append(f"a kill damaged the journal: {[path.name for path in aside]}")
-        if not (source / "journal.db").exists():
-            return []
+        if self.agent.journal is None:
+            return []  # killed before there was one
         shutil.copytree(source, scratch / "journal")
         with stopped_store(scratch / "journal") as database:
             held = contents(database)
