@@ -16,6 +16,7 @@ from agent.vault import Vault
 from agent.wire import open_record
 from tests.crash.power_cuts import Verdict
 from tests.crash.power_fleet import a_cache, revision_of
+from tests.crash.power_workload import OLD_RECORDS
 from tests.journal.samples import SOURCE, a_refusal, an_instant, at, bodies_of
 
 Judgement = tuple[Verdict, str]
@@ -28,6 +29,7 @@ class Promises:
 
     journal: str | None
     key: str | None
+    old: str | None
     sealed: dict[int, str]
     acknowledged: int
     revision: int
@@ -38,6 +40,7 @@ class Promises:
         return cls(
             journal=next((words[1] for words in said if words[0] == "journal"), None),
             key=next((words[1] for words in said if words[0] == "key"), None),
+            old=next((words[1] for words in said if words[0] == "old"), None),
             sealed={int(words[1]): words[2] for words in said if words[0] == "sealed"},
             acknowledged=max((int(words[1]) for words in said if words[0] == "acknowledged"), default=0),
             revision=max((int(words[1]) for words in said if words[0] == "revision"), default=0),
@@ -54,7 +57,7 @@ class OurJudge:
     def __call__(self, state: Path, marks: Sequence[str]) -> Judgement:
         promises = Promises.read(marks)
         try:
-            for judge in (self._key, self._journal, self._policy):
+            for judge in (self._key, self._old_journal, self._journal, self._policy):
                 verdict = judge(state, promises)
                 if verdict is not GOOD:
                     return verdict
@@ -72,6 +75,18 @@ class OurJudge:
         if promises.key in (None, vault.kid):
             return GOOD
         return Verdict.TAIL if self.lying else Verdict.LOST, "the device has another key"
+
+    def _old_journal(self, state: Path, promises: Promises) -> Judgement:
+        """Written by the first version; its next start brings the tables up to date, or will do so now."""
+        if promises.old is None:
+            return GOOD
+        with Journal.open(state / "old", source=SOURCE, now=an_instant()) as journal:
+            whole = (journal.head().journal, journal.head().last) == (promises.old, OLD_RECORDS)
+            if whole and verify(bodies_of(journal), keys=None).ok and len(journal.quarantined()) == 1:
+                return GOOD
+            fact = open_record(bodies_of(journal)[0]).fact
+            told = isinstance(fact, JournalOpened) and fact.reason in ("corrupt", "storage lost")
+            return (Verdict.FLAGGED if self.lying and told else Verdict.LOST), "the journal of the version before"
 
     def _journal(self, state: Path, promises: Promises) -> Judgement:
         with Journal.open(state / "journal", source=SOURCE, now=an_instant()) as journal:

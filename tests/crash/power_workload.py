@@ -35,6 +35,8 @@ def roamkey(state: Path, tell: Tell, chance: random.Random, events: int, fleet: 
 
     vault = Vault.open(state / "vault", token_key=fleet / "token.key")
     tell(f"key {vault.kid}")
+    tell(f"old {write_version_1(state / 'old')}")
+    Journal.open(state / "old", source=SOURCE, now=an_instant()).close()
     journal, cache = opened(), a_cache(state, fleet)
     policy_due = {events * share // 5 for share in range(5)}
     restarts = {events // 3, events * 2 // 3}
@@ -61,6 +63,35 @@ def roamkey(state: Path, tell: Tell, chance: random.Random, events: int, fleet: 
             journal, cache = opened(), a_cache(state, fleet)
     journal.close()
     cache.close()
+
+
+OLD_RECORDS = 20
+
+
+def write_version_1(folder: Path) -> str:
+    """A journal as the first version left it, for its next start to bring up to date; its id."""
+    from agent.journal.opening import chain
+    from agent.journal.schema import MIGRATIONS, connect, insert
+    from agent.wire import GENESIS
+    from sync.ports import Head
+    from tests.journal.samples import JOURNAL, SOURCE, a_refusal, at
+
+    folder.mkdir()
+    entries = at(*[a_refusal()] * OLD_RECORDS)
+    sealed = chain(entries, head=Head(journal=JOURNAL, first=1, last=0, hash="", acknowledged=0), source=SOURCE)
+    database = connect(folder / "journal.db")
+    database.execute("BEGIN")
+    for statement in filter(str.strip, MIGRATIONS[0].split(";")):
+        database.execute(statement)
+    database.execute(
+        "INSERT INTO about (only, journal, source, base_hash) VALUES (1, ?, ?, ?)", (JOURNAL, SOURCE, GENESIS)
+    )
+    database.execute("INSERT INTO quarantine VALUES (3, 'unknown type', ?)", (sealed[2].body,))
+    insert(database, entries, sealed)
+    database.execute("PRAGMA user_version = 1")
+    database.execute("COMMIT")
+    database.close()
+    return JOURNAL
 
 
 # What the tester must be able to destroy; if it cannot, it proves nothing about ours.
