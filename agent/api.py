@@ -11,7 +11,7 @@ import re
 import secrets
 import socket
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -141,22 +141,20 @@ class Api:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
 
-    @asynccontextmanager
-    async def serve(self, path: Path, mode: int) -> AsyncIterator[None]:
-        """Listen on the socket while inside. A socket left behind by a killed service is replaced."""
+    async def serve(self, listening: socket.socket) -> None:
+        """Until cancelled; then requests that are being answered have a second."""
         application = Starlette(routes=self.routes(), exception_handlers=dict.fromkeys(ANSWERS, told))
         settings = uvicorn.Config(
             application, log_config=None, access_log=False, lifespan="off", ws="none", http="h11", loop="none",
             timeout_graceful_shutdown=1,
         )  # fmt: skip
         server = Server(settings)
-        with bound(path, mode) as listening:
-            serving = asyncio.create_task(server.serve(sockets=[listening]))
-            try:
-                yield
-            finally:
-                server.should_exit = True
-                await serving
+        serving = asyncio.create_task(server.serve(sockets=[listening]))
+        try:
+            await asyncio.shield(serving)
+        finally:
+            server.should_exit = True
+            await serving
 
     def routes(self) -> list[Route]:
         return [
@@ -267,26 +265,6 @@ class Server(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
-
-
-@contextmanager
-def bound(path: Path, mode: int) -> Iterator[socket.socket]:
-    """A listening socket at this path, gone afterwards. Only the journal's owner gets here: an old one is dead."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.unlink(missing_ok=True)
-            listening.bind(str(path))
-            path.chmod(mode)
-        except OSError as error:
-            raise SocketUnusable(f"the API's socket {path} cannot be made ({error}): mend [api] socket") from error
-        listening.listen(64)
-        yield listening
-    path.unlink(missing_ok=True)
-
-
-class SocketUnusable(Exception):
-    """Where the local API is to be served; the text says what is wrong with that place."""
 
 
 class Problem(Exception):

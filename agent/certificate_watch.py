@@ -10,23 +10,26 @@ import logging
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from agent.board import Board, Health
-from agent.certificates import Certificate, CertificateError, Standing, read_all
 from agent.clock import Clock
 from sync.repeats import Repeats
 from sync.tls import Tls
+
+if TYPE_CHECKING:
+    from agent.certificates import Certificate
 
 log = logging.getLogger("roamkey")
 
 LOOK_EVERY_S = 3600.0
 MISSING = "missing"
 UNREADABLE = "unreadable"
-# One alarm at a time: the state it stands for is its end.
+# One alarm at a time: the state it stands for is its end. The first three are those of certificates.Standing.
 ALARMS: dict[str, str] = {
-    Standing.EXPIRING: "certificate-expiring",
-    Standing.EXPIRED: "certificate-expired",
-    Standing.NOT_YET_VALID: "certificate-not-yet-valid",
+    "expiring": "certificate-expiring",
+    "expired": "certificate-expired",
+    "not yet valid": "certificate-not-yet-valid",
     MISSING: "certificate-missing",
     UNREADABLE: "certificate-unreadable",
 }
@@ -42,6 +45,9 @@ class Look:
 
 
 def inspect(path: Path, now: datetime) -> Look:
+    # X.509 is large, and not needed to decide: it is loaded after the start.
+    from agent.certificates import CertificateError, Standing, read_all
+
     try:
         certificate = read_all(path.read_bytes())[0]
     except FileNotFoundError:

@@ -14,12 +14,14 @@ import os
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from agent import certificates
-from agent.certificates import Certificate, CertificateError
 from agent.config import Config, credential
 from agent.files import replace_durably, sync_folder
 from sync.tls import Tls
+
+if TYPE_CHECKING:
+    from agent.certificates import Certificate
 
 
 class EnrolmentError(Exception):
@@ -71,6 +73,8 @@ class Enrolment:
 
     def begin(self, name: str) -> Path:
         """A key and its request; the same again while their certificate has not come. The request's path."""
+        from agent import certificates
+
         self.folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.folder.mkdir(mode=0o700, exist_ok=True)
         if self.is_waiting and self.is_enrolled and self._waits_in_vain():
@@ -90,9 +94,11 @@ class Enrolment:
          3. the new key and certificate, in one file, by one rename
          4. what waited is removed
         """
+        from agent import certificates
+
         try:
             given, known = certificates.read_all(chain), certificates.read_all(authorities)
-        except CertificateError as error:
+        except certificates.CertificateError as error:
             raise EnrolmentError(str(error)) from error
         key = self._key_of(given[0])
         if found := list(certificates.faults(given, known, name=name, now=now)):
@@ -115,19 +121,23 @@ class Enrolment:
 
     def _waits_in_vain(self) -> bool:
         """Its certificate is in force already: a crash came before the last step of an installation."""
+        from agent import certificates
+
         try:
             halves = {certificates.public_half(path.read_bytes()) for path in (self.next_key, self.device)}
-        except CertificateError:
+        except certificates.CertificateError:
             return False
         return len(halves) == 1
 
     def _key_of(self, certificate: Certificate) -> bytes:
         """The key that waits, or the one in force when it was certified again."""
+        from agent import certificates
+
         for path in (self.next_key, self.device):
             try:
                 if path.exists() and certificates.public_half(path.read_bytes()) == certificate.public_key:
                     return _key_block(path.read_bytes())
-            except CertificateError as error:
+            except certificates.CertificateError as error:
                 raise EnrolmentError(f"{path}: {error}; remove it and enrol again") from error
         if not self.is_waiting and not self.is_enrolled:
             raise EnrolmentError("this device has no key yet: run `roamkey enrol` and have its request signed")
@@ -139,6 +149,8 @@ class Enrolment:
 
     def _joined(self, given: tuple[Certificate, ...], now: datetime) -> list[Certificate]:
         """With those known before: the broker's certificate may come from an older authority for a while."""
+        from agent import certificates
+
         before = certificates.read_all(self.authorities.read_bytes()) if self.authorities.exists() else ()
         new = [each for each in before if each.not_after > now and each not in given]
         return [*given, *new]

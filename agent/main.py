@@ -7,10 +7,10 @@ import logging
 import signal
 from collections.abc import Callable
 
-from agent.api import Api, SocketUnusable
 from agent.cache.cache import TrustStoreBusy
 from agent.config import Config
 from agent.first_root import RootUnusable
+from agent.front import SocketUnusable, front_door
 from agent.journal import AlreadyRunning, JournalError
 from agent.runtime import Runtime
 from agent.vault import VaultError
@@ -54,4 +54,4 @@ async def _until_told(runtime: Runtime) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    await runtime.run(stop, Api(runtime).serve(runtime.config.socket, int(runtime.config.api.mode, 8)))
+    await runtime.run(stop, front_door(runtime, runtime.config.socket, int(runtime.config.api.mode, 8)))
