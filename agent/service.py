@@ -207,6 +207,9 @@ class Service:
         entries = [(fact, now) for session in missing for fact in facts_of(session)]
         self.performer.on_records(await self.performer.store.append(entries))
         self._mended = self.performer.store.mended
+        self.board.alarms["journal-mended"] = (
+            f"the journal failed {self._mended} times since the start and was opened again: check the storage device"
+        )
 
     def _must_wait(self, seen: Observation) -> bool:
         """Behind an event that could not be stored, the later ones keep their order."""

@@ -240,6 +240,9 @@ class Journal:
             self._adoption = Adoption(file, self._source)
         adoption = self._adoption
         if adoption.piece:
+            # A full journal that was damaged must fit beside the new one, or it could never be delivered.
+            self._reserve_is_open = True
+            self._limit_pages(2 * self._max_pages)
             self._durably(lambda: earlier.adopt(self._database, adoption.piece), essential=False)
             adoption.advance()
             return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,13 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.core.facts import Checkpoint, Fact, JournalOpened, ReaderLost, SessionEnded
-from agent.journal import Journal
+from agent.journal import Journal, StorageFull
 from agent.journal.verification import verify
 from agent.wire import hash_of, open_envelope, open_record
 from sync.lane import MARKS, Search
 from sync.ports import Head
 from tests.journal.samples import (
     MORNING,
+    SOURCE,
     a_refusal,
     an_instant,
     at,
@@ -84,6 +86,28 @@ def test_salvaged_records_are_offered_byte_for_byte_with_their_holes(tmp_path: P
         assert journal.hash_at(min(holes), journal=earlier.journal) is None
         assert journal.backlog() == before.last + 1
     assert (tmp_path / "journal.db.adopted-1").exists()
+
+
+def test_a_full_journal_that_is_damaged_still_fits_beside_the_new_one(tmp_path: Path) -> None:
+    """Else it could never be delivered, and so never make room."""
+    with Journal.open(tmp_path, source=SOURCE, now=an_instant(), max_bytes=2**20) as journal:
+        with suppress(StorageFull):
+            while True:
+                journal.append(at(*[a_refusal()] * 10))
+        before = journal.head()
+    damage(tmp_path)
+    with Journal.open(tmp_path, source=SOURCE, now=an_instant(), max_bytes=2**20) as journal:
+        journal.append(at(*[a_refusal()] * 20))
+        _, earlier = adopted(journal).heads()
+        assert (earlier.first, earlier.last) == (1, before.last)
+        with suppress(StorageFull):
+            while True:
+                journal.append(at(a_refusal()))
+        assert journal.statistics().size_bytes < 2 * 2**20
+        journal.acknowledge(journal=earlier.journal, through=earlier.last, quarantined={})
+        while journal.relieve():
+            pass
+        journal.append(at(*[a_refusal()] * 20))
 
 
 def test_an_interrupted_adoption_goes_on_at_the_next_start(tmp_path: Path) -> None:
