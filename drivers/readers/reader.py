@@ -135,7 +135,7 @@ def card_from_text(text: str) -> Card:
     try:
         uid = bytes.fromhex(compact)
     except ValueError:
-        raise ValueError("a UID is hexadecimal, for example 04A23B4C5D6080") from None
+        raise ValueError("a UID is hexadecimal, for example 04AABBCCDDEE80") from None
     match len(uid):
         case 4 | 7 | 10:
             return card_14443a(uid)

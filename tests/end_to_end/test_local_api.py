@@ -254,7 +254,7 @@ class TestVerbs:
 
     def test_tap_at_a_reader_that_is_not_there(self, config):
         done = roamkey("tap", "--reader", "roof", "--uid", ANNA.hex(), *config)
-        assert done.returncode == 65
+        assert done.returncode == 66
         assert "left, right, door" in done.stderr
 
     def test_tap_with_a_uid_that_is_none_says_what_one_is(self, config):
