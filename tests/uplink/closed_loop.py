@@ -116,8 +116,10 @@ async def running(service: Any) -> AsyncIterator[None]:
         assert not task.done(), f"the service ended: {task}"
     finally:
         task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+        # Waiting, unlike awaiting with suppress, lets a cancellation of the body itself through.
+        await asyncio.wait([task])
+        if not task.cancelled() and (error := task.exception()) is not None:
+            raise error
 
 
 async def eventually(claim: Callable[[], bool], *, within_s: float = 5.0) -> None:
