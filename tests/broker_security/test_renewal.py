@@ -128,6 +128,7 @@ def test_a_renewed_certificate_that_the_broker_does_not_take_leaves_no_gap(tmp_p
     asyncio.run(story())
 
 
+@pytest.mark.slow
 def test_an_outage_alone_does_not_bring_back_the_former_certificate(tmp_path: Path) -> None:
     async def story() -> None:
         async with van(tmp_path) as (device, link, premises):
