@@ -25,10 +25,12 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from agent.core import observations
-from agent.core.decisions import Refused
+from agent.core.decisions import Granted, NeedsInput
 from agent.core.effects import Reply
 from agent.core.prices import ZERO, Prices, plain_prices
 from agent.core.requests import Place, Told
+from agent.core.pins import PIN
+from agent.core.tapping import OUTCOMES
 from agent.core.tariff.tariffs import Basis
 from agent.evidence.collection import NoEvidence
 from agent.journal import JournalError, StorageBroken
@@ -86,14 +88,27 @@ class PricesBody(Body):
     until: AwareDatetime | None = None
 
 
+class InputBody(Body):
+    """What the driver was asked for (`needs` of the answer before)."""
+
+    pin: Annotated[str, Field(pattern=PIN, repr=False)] | None = None
+    odometer_km: Annotated[int, Field(ge=0, le=10_000_000)] | None = None
+
+
 class TellingBody(Body):
     """What the caller knows of this charge and the device may not."""
 
     prices: PricesBody | None = None
     soc_percent: Percent | None = None
+    input: InputBody = InputBody()
 
     def told(self) -> Told:
-        return Told(prices=None if self.prices is None else prices_of(self.prices), soc_percent=self.soc_percent)
+        return Told(
+            prices=None if self.prices is None else prices_of(self.prices),
+            soc_percent=self.soc_percent,
+            pin=self.input.pin,
+            odometer_km=self.input.odometer_km,
+        )
 
 
 class TapBody(TellingBody):
@@ -331,14 +346,15 @@ def page(request: Request, name: str, default: int) -> int:
 
 
 def answer(reply: Reply) -> dict[str, object]:
-    refused = isinstance(reply.decision, Refused)
+    decision = reply.decision
     return {
-        "outcome": "refused" if refused else "granted",
+        "outcome": OUTCOMES[type(decision)].value,
+        "needs": sorted(decision.prompts) if isinstance(decision, NeedsInput) else [],
         "decision": reply.decision_id,
         "session": reply.session,
         "reasons": [
             {"code": reason.code, "rule": reason.rule, "observed": reason.observed, "limit": reason.limit}
-            for reason in (reply.decision.reasons if isinstance(reply.decision, Refused) else ())
+            for reason in (() if isinstance(decision, Granted) else decision.reasons)
         ],
     }
 

@@ -9,9 +9,10 @@ from typing import Any
 
 _DECISION = {
     "type": "object",
-    "required": ["outcome", "decision", "session", "reasons"],
+    "required": ["outcome", "needs", "decision", "session", "reasons"],
     "properties": {
-        "outcome": {"enum": ["granted", "refused"]},
+        "outcome": {"enum": ["granted", "refused", "needs_input"]},
+        "needs": {"type": "array", "items": {"enum": ["pin", "odometer"]}},
         "decision": {"type": "string", "description": "UUIDv7; `GET /v1/decisions/{id}` explains it"},
         "session": {"type": ["string", "null"]},
         "reasons": {

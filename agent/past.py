@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 
-from agent.core.facts import JournalOpened, SessionEnded
+from agent.core.facts import JournalOpened, PinTried, SessionAuthorised, SessionEnded
 from agent.core.history import History, Visit
 from agent.journal import Journal
 from agent.wire import TYPES, open_envelope
 
+REMEMBERED_TRIES = 2_000
 REMEMBERED_ENDS = 500  # of sessions, some 30 ms to read; further back is told as unknown
 
 CREATED = "created"  # a journal that replaces none: before it there was nothing to know
@@ -23,7 +25,14 @@ def history_of(journal: Journal) -> History:
             visit = Visit(began=fact.authorised_at, ended=fact.ended_at)
             history = history.with_visit(fact.credential.reference, visit)
     since = ends[-1].time if len(ends) == REMEMBERED_ENDS else beginning_of(journal)
-    return History(visits=history.visits, since=since)
+    for record in reversed(journal.recent(TYPES[PinTried], limit=REMEMBERED_TRIES)):
+        if isinstance(record.fact, PinTried):
+            history = history.with_try(record.fact.driver, record.fact.salt, right=record.fact.right)
+    for record in reversed(journal.recent(TYPES[SessionAuthorised], limit=REMEMBERED_ENDS)):
+        fact = record.fact
+        if isinstance(fact, SessionAuthorised) and fact.odometer_km is not None and fact.holder.vehicle is not None:
+            history = history.with_odometer(fact.holder.vehicle, fact.odometer_km)
+    return replace(history, since=since)
 
 
 def beginning_of(journal: Journal) -> datetime | None:

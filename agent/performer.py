@@ -43,6 +43,7 @@ FEEDBACK = {
     Feedback.GRANTED: ReaderFeedback.GRANTED,
     Feedback.REFUSED: ReaderFeedback.REFUSED,
     Feedback.FAULT: ReaderFeedback.FAULT,
+    Feedback.PENDING: ReaderFeedback.PENDING,
 }
 
 Command = Callable[[Charger], Coroutine[object, object, None]]

@@ -30,6 +30,7 @@ from agent.core.facts import (
     DecisionMade,
     Fact,
     JournalOpened,
+    PinTried,
     PolicyActivated,
     PolicyRejected,
     ReaderFound,
@@ -59,6 +60,7 @@ NAMESPACE: Final = "io.roamkey."
 
 TYPES: Final[Mapping[type[Fact], str]] = {
     DecisionMade: "io.roamkey.decision.made",
+    PinTried: "io.roamkey.pin.tried",
     SessionAuthorised: "io.roamkey.session.authorised",
     SessionStarted: "io.roamkey.session.started",
     SessionMetered: "io.roamkey.session.metered",
@@ -262,7 +264,8 @@ def subject_of(fact: Fact) -> str | None:
         ):
             return fact.session
         case (
-            AgentStarted()
+            PinTried()
+            | AgentStarted()
             | AgentStopped()
             | ReaderFound()
             | ReaderLost()

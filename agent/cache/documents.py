@@ -21,9 +21,11 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from agent.cache.contents import Contents, KeyUse, ServiceKey
 from agent.config import NAME
+from agent.contracts.trust_documents import ANCHORS, REVOCATIONS, TrustUnfit, read_trust
 from agent.core.countries import ALPHA_2, normalise_country
 from agent.core.credentials import Assurance
 from agent.core.history import LONGEST, MOST_VISITS
+from agent.core.pins import Pin
 from agent.core.policy import (
     MAX_GROUP_DEPTH,
     Driver,
@@ -35,7 +37,19 @@ from agent.core.policy import (
 )
 from agent.core.prices import PriceCaps
 from agent.core.tariff.tariffs import Basis
-from agent.core.terms import Calendar, Demand, Effect, Holidays, Kind, Lenience, PriceAbove, Schedule, Velocity, Window
+from agent.core.terms import (
+    Calendar,
+    Demand,
+    Effect,
+    Holidays,
+    Kind,
+    Lenience,
+    PriceAbove,
+    Prompt,
+    Schedule,
+    Velocity,
+    Window,
+)
 from sync.signing import SigningError, thumbprint
 
 SCHEMA = 1
@@ -45,6 +59,7 @@ VEHICLES = "vehicles.json"
 KEYS = "keys.json"
 DEVICES = "devices.json"  # optional: whose signatures the fleet vouches for
 REQUIRED = (POLICY, PEOPLE, VEHICLES, KEYS)
+CONTRACTS = (ANCHORS, REVOCATIONS)  # optional: whose contracts are believed, and which no longer
 MAX_GROUPS = 10_000
 MAX_PEOPLE = 1_000_000
 LOOK_BACK_S = int(LONGEST.total_seconds())
@@ -76,12 +91,26 @@ def read_contents(bodies: Mapping[str, bytes]) -> Contents:
     keys = _parse(KEYS, _Keys, bodies[KEYS])
     if DEVICES in bodies:
         read_devices(bodies[DEVICES])
+    _judge_trust(bodies)
     return replace(
         contents,
-        drivers=_unique(PEOPLE, [Driver(**each.model_dump()) for each in people.drivers]),
+        drivers=_unique(PEOPLE, [_driver(each) for each in people.drivers]),
         vehicles=_unique(VEHICLES, [Vehicle(**each.model_dump()) for each in vehicles.vehicles]),
         keys=tuple(_service_key(each) for each in keys.keys_),
     )
+
+
+def _judge_trust(bodies: Mapping[str, bytes]) -> None:
+    """Read anew from the parts when it is needed: certificates are not stored a second time as values."""
+    for name in bodies:
+        if name.startswith("contracts/") and name not in CONTRACTS:
+            raise DocumentUnfit(name, f"is no document about contracts; they are {' and '.join(CONTRACTS)}")
+    for name in CONTRACTS:
+        if name in bodies:
+            try:
+                read_trust({name: bodies[name]})
+            except TrustUnfit as error:
+                raise DocumentUnfit(name, str(error).removeprefix(f"{name}: ")) from error
 
 
 def read_policy(body: bytes) -> Contents:
@@ -225,6 +254,8 @@ def _group(name: str, group: _Group, calendars: Mapping[str, Calendar]) -> Group
         target_soc_percent=group.target_soc_percent,
         velocity=None if group.velocity is None else Velocity(**dict(group.velocity)),
         min_gap_s=group.min_gap_s,
+        prompts=frozenset(group.prompts),
+        max_odometer_increase_km=group.max_odometer_increase_km,
         effects={Kind(kind): effect for kind, effect in group.effects.items()},
         missing={Kind(kind): _lenience(said) for kind, said in group.missing.items()},
     )
@@ -302,6 +333,11 @@ def _minute(text: str) -> int | None:
         return 24 * 60
     match = _CLOCK.fullmatch(text)
     return int(match.group(1)) * 60 + int(match.group(2)) if match else None
+
+
+def _driver(entry: _Driver) -> Driver:
+    pin = None if entry.pin is None else Pin(**dict(entry.pin))
+    return Driver(id=entry.id, language=entry.language, cost_centre=entry.cost_centre, pin=pin)
 
 
 def _service_key(entry: _Key) -> ServiceKey:
@@ -463,6 +499,8 @@ class _Group(_Document):
     target_soc_percent: Annotated[int, Field(ge=1, le=100)] | None = None
     velocity: _Velocity | None = None
     min_gap_s: Annotated[int, Field(ge=1, le=LOOK_BACK_S)] | None = None
+    prompts: Annotated[list[Prompt], Field(max_length=8)] = []
+    max_odometer_increase_km: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
     effects: dict[Kind, Effect] = {}
     missing: dict[Kind, Effect | _Stated] = {}
 
@@ -478,10 +516,17 @@ class _Policy(_Versioned):
     groups: Annotated[dict[Name, _Group], Field(max_length=MAX_GROUPS)]
 
 
+class _Pin(_Document):
+    salt: Annotated[str, Field(pattern=r"^([0-9a-f]{2}){8,32}$")]
+    hash: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", repr=False)]
+    cost: Literal[4096, 8192, 16384, 32768] = 16384  # more would exceed a small gateway's memory
+
+
 class _Driver(_Document):
     id: Name
     language: Annotated[str, Field(pattern=r"^[a-z]{2}$")] = "en"
     cost_centre: Name | None = None
+    pin: _Pin | None = None
 
 
 class _People(_Versioned):

@@ -31,6 +31,7 @@ from agent.cache.contents import Contents, KeyUse, ServiceKey
 from agent.cache.parts import PartLost, PartStore
 from agent.cache.stored_groups import group_document, group_of
 from agent.cache.tokens import TokensUnreadable, TokenTable, build_table
+from agent.core.pins import Pin
 from agent.core.policy import Driver, Token, Vehicle
 from agent.files import replace_durably, sync_folder
 from sync.trust_store import ROLES, Role, Trust
@@ -216,7 +217,12 @@ def _write_documents(path: Path, contents: Contents) -> None:
         ],
         "groups": [group_document(each) for each in contents.groups.values()],
         "drivers": [
-            {"id": each.id, "language": each.language, "cost_centre": each.cost_centre}
+            {
+                "id": each.id,
+                "language": each.language,
+                "cost_centre": each.cost_centre,
+                "pin": None if each.pin is None else [each.pin.salt, each.pin.hash, each.pin.cost],
+            }
             for each in contents.drivers.values()
         ],
         "vehicles": [{"id": each.id, "cost_centre": each.cost_centre} for each in contents.vehicles.values()],
@@ -237,13 +243,19 @@ def _read_documents(path: Path) -> Contents:
             stale_after=timedelta(seconds=policy["stale_after_s"]),
             expired_after=timedelta(seconds=policy["expired_after_s"]),
             groups={each["id"]: group_of(each) for each in database.table("groups").all()},
-            drivers={each["id"]: Driver(**each) for each in database.table("drivers").all()},
+            drivers={each["id"]: _driver(each) for each in database.table("drivers").all()},
             vehicles={each["id"]: Vehicle(**each) for each in database.table("vehicles").all()},
             keys=tuple(
                 ServiceKey(kid=each["kid"], use=KeyUse(each["use"]), jwk=each["jwk"])
                 for each in database.table("keys").all()
             ),
         )
+
+
+def _driver(document: Mapping[str, Any]) -> Driver:
+    salt, digest, cost = document.get("pin") or ("", "", 0)
+    pin = Pin(salt=salt, hash=digest, cost=cost) if salt else None
+    return Driver(id=document["id"], language=document["language"], cost_centre=document["cost_centre"], pin=pin)
 
 
 def _manifest(folder: Path, generation: Generation, count: int) -> bytes:

@@ -19,6 +19,7 @@ from agent.core.requests import Request, Usage
 from agent.core.rules import objections
 from agent.core.statuses import by_severity
 from agent.core.tariff.tariffs import Basis
+from agent.core.terms import Prompt
 
 N = TypeVar("N", int, Decimal)
 
@@ -37,7 +38,16 @@ class Refused:
     warnings: tuple[Reason, ...] = ()
 
 
-Decision = Granted | Refused
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NeedsInput:
+    """Neither yes nor no: it would be a yes if the driver told what is asked for. Asked again with it."""
+
+    prompts: frozenset[Prompt]
+    reasons: tuple[Reason, ...]
+    warnings: tuple[Reason, ...] = ()
+
+
+Decision = Granted | Refused | NeedsInput
 
 
 def decide(request: Request, policy: Policy | None, usage: Usage, now: Instant) -> Decision:
@@ -48,6 +58,8 @@ def decide(request: Request, policy: Policy | None, usage: Usage, now: Instant) 
         return Refused(reasons=by_severity(found.refusals), warnings=warnings)
     if policy is None or request.token is None:  # rules have refused already; a hole in them must not become a grant
         return Refused(reasons=(Reason(code=ReasonCode.NO_POLICY, rule="decide", missing=True),))
+    if found.prompts:
+        return NeedsInput(prompts=found.prompts, reasons=by_severity(found.wanted), warnings=warnings)
     return Granted(limits=limits_for(request, request.token, policy, stated_wh=found.max_energy_wh), warnings=warnings)
 
 

@@ -18,6 +18,7 @@ class Feedback(StrEnum):
     GRANTED = "granted"
     REFUSED = "refused"
     FAULT = "fault"
+    PENDING = "pending"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,6 +19,7 @@ from agent.core.requests import Place
 class Outcome(StrEnum):
     GRANTED = "granted"
     REFUSED = "refused"
+    NEEDS_INPUT = "needs_input"
 
 
 class Trigger(StrEnum):
@@ -93,6 +94,17 @@ class DecisionMade:
     cost: CostLimit | None = None
     prices: Prices | None = None
     soc_percent: int | None = None
+    pin_proven: bool | None = None
+    odometer_km: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PinTried:
+    """A driver gave a PIN. Five wrong ones in a row lock it, also over a restart. `salt` names the PIN."""
+
+    driver: str
+    salt: str
+    right: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +123,7 @@ class SessionAuthorised:
     max_duration_s: int | None = None
     target_soc_percent: int | None = None
     cost: CostLimit | None = None
+    odometer_km: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -338,6 +351,7 @@ SessionFact = (
 
 Fact = (
     DecisionMade
+    | PinTried
     | SessionFact
     | SessionContradicted
     | AgentStarted

@@ -1,6 +1,6 @@
-"""What has been, as far as rules ask for it: earlier sessions of each card. Read from the journal after a restart.
+"""What has been, as far as rules ask for it: sessions of each card, wrong PINs, odometers.
 
-Reading it is agent/past.py.
+Reading it from the journal after a restart is agent/past.py.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from types import MappingProxyType
+
+from agent.core.pins import Pin, Tries
 
 LONGEST = timedelta(days=31)  # no rule looks back further (agent/cache/documents.py)
 MOST_VISITS = 100  # of each card; no rule counts further
@@ -28,9 +30,25 @@ class History:
 
     visits: Mapping[str, tuple[Visit, ...]] = field(default_factory=lambda: MappingProxyType({}))
     since: datetime | None = None
+    wrong_pins: Mapping[str, Tries] = field(default_factory=lambda: MappingProxyType({}))
+    odometers_km: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
 
     def of(self, reference: str) -> tuple[Visit, ...]:
         return self.visits.get(reference, ())
+
+    def wrong_in_a_row(self, driver: str, pin: Pin) -> int:
+        """A new PIN begins anew."""
+        tries = self.wrong_pins.get(driver)
+        return tries.wrong if tries is not None and tries.salt == pin.salt else 0
+
+    def with_try(self, driver: str, salt: str, *, right: bool) -> History:
+        before = self.wrong_pins.get(driver)
+        wrong = before.wrong if before is not None and before.salt == salt else 0
+        tries = Tries(salt=salt, wrong=0 if right else wrong + 1)
+        return replace(self, wrong_pins=MappingProxyType({**self.wrong_pins, driver: tries}))
+
+    def with_odometer(self, vehicle: str, reading_km: int) -> History:
+        return replace(self, odometers_km=MappingProxyType({**self.odometers_km, vehicle: reading_km}))
 
     def with_visit(self, reference: str, visit: Visit) -> History:
         """Cards whose last visit is too long ago to matter are forgotten."""

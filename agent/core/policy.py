@@ -11,8 +11,9 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from types import MappingProxyType
 
+from agent.core.pins import Pin
 from agent.core.prices import PriceCaps
-from agent.core.terms import Demand, Effects, Holidays, Leniences, Schedule, Velocity
+from agent.core.terms import Demand, Effects, Holidays, Leniences, Prompt, Schedule, Velocity
 
 MAX_GROUP_DEPTH = 8
 
@@ -43,6 +44,7 @@ class Driver:
     id: str
     language: str = "en"
     cost_centre: str | None = None
+    pin: Pin | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +82,8 @@ class Group:
     target_soc_percent: int | None = None
     velocity: Velocity | None = None
     min_gap_s: int | None = None
+    prompts: frozenset[Prompt] = frozenset()
+    max_odometer_increase_km: int | None = None
     effects: Effects = field(default_factory=lambda: MappingProxyType({}))
     missing: Leniences = field(default_factory=lambda: MappingProxyType({}))
 

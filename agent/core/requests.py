@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from agent.core.credentials import Credential
 from agent.core.history import Visit
+from agent.core.pins import PinState
 from agent.core.policy import Token
 from agent.core.prices import Prices
 
@@ -28,13 +29,23 @@ class Place:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Told:
-    """What whoever asks may tell besides the card, when the machine does not know it better."""
+    """What whoever asks may tell besides the card, when the machine does not know it better. The PIN stays here."""
 
     prices: Prices | None = None
     soc_percent: int | None = None
+    pin: str | None = field(default=None, repr=False)
+    odometer_km: int | None = None
 
 
 NOTHING = Told()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Given:
+    """What the driver was asked for and gave: what came of the PIN, and the odometer."""
+
+    pin: PinState | None = None
+    odometer_km: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +67,7 @@ class Request:
     prices: Prices | None = None
     soc_percent: int | None = None
     metered: bool = True
+    given: Given = Given()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,3 +84,5 @@ class Usage:
     storage_full: bool = False
     past: tuple[Visit, ...] = ()
     known_since: datetime | None = None
+    wrong_pins: int = 0
+    last_odometer_km: int | None = None

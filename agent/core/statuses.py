@@ -62,12 +62,15 @@ TABLE: dict[ReasonCode, Statuses] = {
     ReasonCode.CURRENCY_MISMATCH: _OTHER,
     ReasonCode.LIMIT_UNENFORCEABLE: _OTHER,
     ReasonCode.SOC: _OTHER,
+    ReasonCode.PIN_LOCKED: _OTHER,
     ReasonCode.ASSURANCE: _OTHER,
     ReasonCode.SEVERAL_CARDS: _OTHER,
     ReasonCode.CLOCK_UNTRUSTED: _OTHER,
     ReasonCode.CACHE_STALE: _OTHER,
     ReasonCode.CACHE_UNREADABLE: _OTHER,
     ReasonCode.STORAGE_FULL: _OTHER,
+    ReasonCode.PIN: _OTHER,
+    ReasonCode.ODOMETER: _OTHER,
 }
 
 _RANK = {code: rank for rank, code in enumerate(TABLE)}

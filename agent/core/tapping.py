@@ -8,7 +8,7 @@ from typing import assert_never
 from agent.core import facts, observations, texts
 from agent.core.charging import Charging
 from agent.core.credentials import RANDOM, Assurance
-from agent.core.decisions import Decision, Granted, Refused, decide
+from agent.core.decisions import Decision, Granted, NeedsInput, Refused, decide
 from agent.core.effects import (
     Feedback,
     Record,
@@ -23,13 +23,20 @@ from agent.core.instants import Instant, time_ordered_id
 from agent.core.limits import Limits
 from agent.core.memory import Effects, Memory, with_item
 from agent.core.observations import Presented
+from agent.core.pins import MOST_TRIES, PinState, tried
 from agent.core.policy import Token, TokenStatus
 from agent.core.presence import Crowd, Presence, Tap, anonymous, lay_already, look, reader_back
-from agent.core.requests import NOTHING, Place, Request, Told, Usage
+from agent.core.requests import NOTHING, Given, Place, Request, Told, Usage
 from agent.core.rules import policy_age
 from agent.core.sessions import Phase, Session, start
 from agent.core.statuses import statuses_of
+from agent.core.terms import Effect, Prompt
 
+OUTCOMES: dict[type[Decision], Outcome] = {
+    Granted: Outcome.GRANTED,
+    Refused: Outcome.REFUSED,
+    NeedsInput: Outcome.NEEDS_INPUT,
+}
 STRANGER = Presented(credential=RANDOM, token=None)
 
 
@@ -73,21 +80,30 @@ class Tapping:
             return self._stop_by_card(active, presented, reader, now, request)
         place = self._memory.setup.chargers.get(charger, Place()) if charger is not None else Place()
         asked = self._request(presented, reader, charger, place, told, crowded=crowded)
+        asked, first = self._with_pin(asked, told)
         decision = decide(asked, self._memory.state.policy, self._usage(asked), now)
         made = self._made(asked, decision, Trigger.TAP, waited_ms, now)
         reply = (Reply(request=request, decision_id=made.decision, decision=decision, session=None),) if request else ()
         match decision:
             case Granted() if charger is not None:
-                return self._authorise(made, decision, reader, charger, now, request)
+                return self._authorise((*first, made), made, decision, reader, charger, now, request)
             case _:
+                feedback = Feedback.PENDING if isinstance(decision, NeedsInput) else Feedback.REFUSED
                 return (
-                    Record(facts=(made,)),
-                    Signal(reader=reader, feedback=Feedback.REFUSED, text=made.text),
+                    Record(facts=(*first, made)),
+                    Signal(reader=reader, feedback=feedback, text=made.text),
                     *reply,
                 )
 
     def _authorise(
-        self, made: facts.DecisionMade, granted: Granted, reader: str, charger: str, now: Instant, request: str | None
+        self,
+        told: tuple[facts.Fact, ...],
+        made: facts.DecisionMade,
+        granted: Granted,
+        reader: str,
+        charger: str,
+        now: Instant,
+        request: str | None,
     ) -> Effects:
         authorised = facts.SessionAuthorised(
             session=time_ordered_id(now, 1),
@@ -101,17 +117,21 @@ class Tapping:
             max_duration_s=granted.limits.max_duration_s,
             target_soc_percent=granted.limits.target_soc_percent,
             cost=granted.limits.cost,
+            odometer_km=made.odometer_km,
             authorised_at=now.utc,
             boot=now.boot,
             monotonic_ms=now.monotonic_ms,
         )
         session = start(authorised)
         self._memory.keep(session)
+        if made.odometer_km is not None and made.holder.vehicle is not None:
+            history = self._memory.state.history.with_odometer(made.holder.vehicle, made.odometer_km)
+            self._memory.change(history=history)
         reply = (
             Reply(request=request, decision_id=made.decision, decision=granted, session=session.id) if request else None
         )
         return (
-            Record(facts=(made, authorised)),
+            Record(facts=(*told, authorised)),
             Signal(reader=reader, feedback=Feedback.GRANTED, text=made.text),
             *((reply,) if reply else ()),
             StartCharging(charger=charger, session=session.id, max_energy_wh=session.max_energy_wh),
@@ -136,10 +156,11 @@ class Tapping:
     def answer(self, seen: observations.DecisionRequested, now: Instant) -> Effects:
         place = self._memory.setup.chargers.get(seen.charger) if seen.charger is not None else None
         asked = self._request(recognised(seen.presented), None, seen.charger, place or seen.place, seen.told)
+        asked, first = self._with_pin(asked, seen.told)
         decision = decide(asked, self._memory.state.policy, self._usage(asked), now)
         made = self._made(asked, decision, Trigger.REQUEST, 0, now)
         return (
-            Record(facts=(made,)),
+            Record(facts=(*first, made)),
             Reply(request=seen.request, decision_id=made.decision, decision=decision, session=None),
         )
 
@@ -166,8 +187,38 @@ class Tapping:
             crowded=crowded,
             prices=told.prices or self._memory.setup.prices.get(charger or ""),
             soc_percent=told.soc_percent,
+            given=Given(odometer_km=told.odometer_km),
             metered=charger not in self._memory.setup.unmetered,
         )
+
+    def _with_pin(self, asked: Request, told: Told) -> tuple[Request, tuple[facts.Fact, ...]]:
+        """Try the PIN that was given, if the policy asks for it here and it is not locked. A try is kept for ever."""
+        policy, token = self._memory.state.policy, asked.token
+        if told.pin is None or policy is None or token is None or token.driver is None:
+            return asked, ()
+        driver, levels = policy.drivers.get(token.driver), policy.levels(token.group)
+        wanted = any(
+            Prompt.PIN in level.prompts
+            or Effect.REQUIRE in level.effects.values()
+            or any(each.effect is Effect.REQUIRE for each in level.missing.values())
+            for level in levels or ()
+        )
+        if driver is None or driver.pin is None or not wanted:
+            return asked, ()
+        history = self._memory.state.history
+        if history.wrong_in_a_row(driver.id, driver.pin) >= MOST_TRIES:
+            return asked, ()
+        state = tried(driver.pin, told.pin)
+        fact = facts.PinTried(driver=driver.id, salt=driver.pin.salt, right=state is PinState.RIGHT)
+        self._memory.change(history=history.with_try(fact.driver, fact.salt, right=fact.right))
+        return replace(asked, given=replace(asked.given, pin=state)), (fact,)
+
+    def _wrong_pins(self, asked: Request) -> int:
+        policy, name = self._memory.state.policy, asked.token.driver if asked.token is not None else None
+        driver = policy.drivers.get(name) if policy is not None and name is not None else None
+        if driver is None or driver.pin is None:
+            return 0
+        return self._memory.state.history.wrong_in_a_row(driver.id, driver.pin)
 
     def _usage(self, asked: Request) -> Usage:
         at_charger = self._memory.state.open_at(asked.charger) if asked.charger is not None else None
@@ -190,12 +241,14 @@ class Tapping:
             storage_full=self._memory.state.storage_full,
             past=self._memory.state.history.of(asked.credential.reference),
             known_since=self._memory.state.history.since,
+            wrong_pins=self._wrong_pins(asked),
+            last_odometer_km=self._memory.state.history.odometers_km.get(asked.vehicle or ""),
         )
 
     def _made(
         self, asked: Request, decision: Decision, trigger: Trigger, waited_ms: int, now: Instant
     ) -> facts.DecisionMade:
-        reasons = decision.reasons if isinstance(decision, Refused) else ()
+        reasons = () if isinstance(decision, Granted) else decision.reasons
         statuses = statuses_of(reasons)
         language = self._language(asked.token)
         decision_id = time_ordered_id(now, 0)
@@ -204,7 +257,7 @@ class Tapping:
         return facts.DecisionMade(
             decision=decision_id,
             trigger=trigger,
-            outcome=Outcome.REFUSED if reasons else Outcome.GRANTED,
+            outcome=OUTCOMES[type(decision)],
             credential=asked.credential,
             holder=self._holder(asked),
             place=asked.place,
@@ -218,6 +271,8 @@ class Tapping:
             cost=limits.cost,
             prices=asked.prices,
             soc_percent=asked.soc_percent,
+            pin_proven=None if asked.given.pin is None else asked.given.pin is PinState.RIGHT,
+            odometer_km=asked.given.odometer_km,
             policy=None
             if policy is None
             else facts.PolicyStamp(

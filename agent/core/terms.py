@@ -16,9 +16,10 @@ from agent.core.credentials import Assurance
 
 
 class Effect(StrEnum):
-    """What an objection does to the decision."""
+    """What an objection does to the decision. `require`: the driver's PIN outweighs it."""
 
     DENY = "deny"
+    REQUIRE = "require"
     WARN = "warn"
     ALLOW = "allow"
 
@@ -39,6 +40,13 @@ class Kind(StrEnum):
     LIMITS = "limits"
     SOC = "soc"
     VELOCITY = "velocity"
+
+
+class Prompt(StrEnum):
+    """What a driver can be asked for."""
+
+    PIN = "pin"
+    ODOMETER = "odometer"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -285,6 +285,7 @@ def _rules_grant_it(case: _Case) -> Iterator[str]:
         vehicle=holder.vehicle,
         prices=decision.prices,
         soc_percent=decision.soc_percent,
+        given=Given(pin=PinState.RIGHT if decision.pin_proven else None, odometer_km=decision.odometer_km),
     )
     again = decide(asked, policy, Usage(), _instant_of(record))
     if not isinstance(again, Granted):

@@ -1,8 +1,9 @@
 """The fleet office's own files become the documents of a bundle. Card UIDs are clear here and nowhere after.
 
     policy.toml    stale_after_hours, expired_after_hours, [calendars.NAME], [groups.NAME]
-    drivers.toml   [drivers.NAME]           vehicles.toml   [vehicles.NAME]
-    tokens.toml    [[tokens]] uid = "04A1..."        or tokens.csv with these columns
+    drivers.toml   [drivers.NAME] pin = "4711"           vehicles.toml   [vehicles.NAME]
+    tokens.toml    [[tokens]] uid = "04A1..."        or tokens.csv with these columns; a contract has emaid = ...
+    contracts/     anchors.json, revocations.json, as agent/contracts/trust_documents.py reads them; or no such folder
     devices/       NAME.jwk: the public key that device NAME shows as vault/device.jwk, or a JWK Set of all it ever had
 
 Every problem of all files is told at once, with its file and place, and never with a UID.
@@ -12,17 +13,20 @@ from __future__ import annotations
 
 import csv
 import difflib
+import hmac
 import io
 import json
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from agent.cache.documents import (
+    CONTRACTS,
     DEVICES,
     KEYS,
     PEOPLE,
@@ -36,7 +40,9 @@ from agent.cache.documents import (
     read_shard,
     shard_name,
 )
-from agent.core.credentials import key_check, reference
+from agent.core.contracts.emaid import read_typed_emaid
+from agent.core.credentials import contract_reference, key_check, reference
+from agent.core.pins import PIN, hashed
 from sync.signing import SigningError, thumbprint
 
 # ISO 14443 single, double, triple; EM4100; ISO 15693 and FeliCa.
@@ -45,6 +51,7 @@ _SEPARATORS = re.compile(r"[\s:.-]")
 _POLICY_KEYS = ("stale_after_hours", "expired_after_hours", "calendars", "groups")
 _COLUMNS = (
     "uid",
+    "emaid",
     "label",
     "group",
     "status",
@@ -77,7 +84,7 @@ def read_source(
         raise SourceMissing(f"{source} is no folder: it must hold policy.toml, drivers.toml, vehicles.toml and tokens")
     problems: list[str] = []
     policy = _policy(_toml(source / "policy.toml", problems), problems)
-    drivers = _named(source / "drivers.toml", "driver", problems)
+    drivers = _named(source / "drivers.toml", "driver", problems, pins=partial(_with_hashed_pin, token_key))
     vehicles = _named(source / "vehicles.toml", "vehicle", problems)
     known = {"group": policy.get("groups", {}), "driver": drivers, "vehicle": vehicles}
     shards = _shards(_tokens(source, problems), known, token_key, problems)
@@ -107,7 +114,7 @@ def read_source(
     bodies = {
         name: json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
         for name, document in made.items()
-    }
+    } | _contracts(source)
     _judge_as_the_device_does(bodies)
     return bodies
 
@@ -179,7 +186,9 @@ def _as_text(value: Any) -> Any:
             return value
 
 
-def _named(path: Path, kind: Entry, problems: list[str]) -> dict[str, dict[str, Any]]:
+def _named(
+    path: Path, kind: Entry, problems: list[str], pins: Callable[[str, dict[str, Any]], dict[str, Any]] | None = None
+) -> dict[str, dict[str, Any]]:
     """[drivers.NAME] tables; a fleet without drivers or vehicles leaves the file empty."""
     document = _toml(path, problems)
     plural = f"{kind}s"
@@ -190,10 +199,22 @@ def _named(path: Path, kind: Entry, problems: list[str]) -> dict[str, dict[str, 
     if not isinstance(entries, dict) or not all(isinstance(entry, dict) for entry in entries.values()):
         problems.append(f"{path.name}: {plural}: write each as a table, [{plural}.NAME]")
         return {}
+    if pins is not None:
+        entries = {name: pins(name, entry) for name, entry in entries.items()}
     for name, entry in entries.items():
         told = entry_problems(kind, {"id": name, **entry})
         problems.extend(f"{path.name}: {plural}.{name}.{each}" for each in told)
     return entries
+
+
+def _with_hashed_pin(token_key: bytes, name: str, entry: dict[str, Any]) -> dict[str, Any]:
+    """A PIN is clear in the source and nowhere after. The same PIN keeps its salt, so that its bytes do not change."""
+    pin = entry.get("pin")
+    if not isinstance(pin, str) or re.fullmatch(PIN, pin) is None:
+        return entry  # what is no PIN is told with the entry's other problems, without repeating it
+    salt = hmac.digest(token_key, f"roamkey/pin/v1\0{name}\0{pin}".encode(), "sha256")[:16]
+    made = hashed(pin, salt)
+    return {**entry, "pin": {"salt": made.salt, "hash": made.hash, "cost": made.cost}}
 
 
 def _devices(folder: Path, problems: list[str]) -> list[dict[str, Any]]:
@@ -208,6 +229,11 @@ def _devices(folder: Path, problems: list[str]) -> list[dict[str, Any]]:
             continue
         devices.append({"device": path.stem, "keys": entries})
     return devices
+
+
+def _contracts(source: Path) -> dict[str, bytes]:
+    """As they are: they hold certificates and signed papers, and are judged below like all the rest."""
+    return {name: (source / name).read_bytes() for name in CONTRACTS if (source / name).exists()}
 
 
 def _tokens(source: Path, problems: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -234,8 +260,10 @@ def _rows(path: Path, problems: list[str]) -> Iterator[tuple[str, dict[str, Any]
         return
     rows = csv.DictReader(io.StringIO(text, newline=""))
     unknown = [name for name in rows.fieldnames or () if name not in _COLUMNS]
-    if "uid" not in (rows.fieldnames or ()) or unknown:
-        problems.append(f"{path.name}: line 1: the columns must be of {', '.join(_COLUMNS)}, and uid among them")
+    if not {"uid", "emaid"} & set(rows.fieldnames or ()) or unknown:
+        problems.append(
+            f"{path.name}: line 1: the columns must be of {', '.join(_COLUMNS)}, and uid or emaid among them"
+        )
         return
     for row in rows:
         if None in row or None in row.values():
@@ -259,16 +287,15 @@ def _shards(
     places: dict[str, str] = {}
     for place, entry in entries:
         fields = dict(entry)
-        uid = canonical_uid(fields.pop("uid", None))
-        if isinstance(uid, Wrong):
-            problems.append(f"{place}: uid: {uid}")
-            uid = "00000000"
-            token_reference = "0" * 64
-        else:
-            token_reference = reference(token_key, uid)
-            if token_reference in places:
-                problems.append(f"{place}: uid: is the same card as in {places[token_reference]}")
-            places[token_reference] = place
+        kind = "emaid" if "emaid" in fields and "uid" not in fields else "uid"
+        named = _reference_of(fields.pop(kind, None), kind, token_key)
+        if isinstance(named, Wrong):
+            problems.append(f"{place}: {kind}: {named}")
+        elif named in places:
+            what = "card" if kind == "uid" else "contract"
+            problems.append(f"{place}: {kind}: is the same {what} as in {places[named]}")
+        token_reference = "0" * 64 if isinstance(named, Wrong) else str(named)
+        places.setdefault(token_reference, place)
         for name in ("not_before", "until"):
             if name in fields:
                 fields[name] = _moment(fields[name])
@@ -280,6 +307,17 @@ def _shards(
                 problems.append(f"{place}: {name}: no {name} is named {value!r}{_near(value, names)}")
         shards.setdefault(shard_name(token_reference), {})[token_reference] = token
     return shards
+
+
+def _reference_of(value: object, kind: str, token_key: bytes) -> str:
+    """Of a card or a contract; Wrong says why there is none, and never repeats the number."""
+    if kind == "uid":
+        uid = canonical_uid(value)
+        return uid if isinstance(uid, Wrong) else reference(token_key, uid)
+    try:
+        return contract_reference(token_key, read_typed_emaid(value if isinstance(value, str) else "").canonical)
+    except ValueError:
+        return Wrong("is no eMAID, or its check character says that it has a typing error; read it from the contract")
 
 
 class Wrong(str):

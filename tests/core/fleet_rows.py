@@ -9,9 +9,10 @@ from typing import Any
 from agent.core.credentials import Assurance
 from agent.core.history import Visit
 from agent.core.instants import ClockQuality
-from agent.core.policy import Group
-from agent.core.requests import Usage
-from agent.core.terms import Calendar, Demand, Effect, Holidays, Kind, Lenience, Velocity
+from agent.core.pins import Pin, PinState
+from agent.core.policy import Driver, Group
+from agent.core.requests import Given, Usage
+from agent.core.terms import Calendar, Demand, Effect, Holidays, Kind, Lenience, Prompt, Velocity
 from tests.core.builders import (
     BERLIN,
     NOON,
@@ -20,10 +21,13 @@ from tests.core.builders import (
     a_place,
     a_policy,
     a_request,
+    a_token,
     an_instant,
     ask,
 )
 
+ANNA = Driver(id="anna", pin=Pin(salt="00", hash=""))
+NO_INPUT, NO_USAGE = Given(), Usage()
 ALLOW, WARN, DENY = (Lenience(effect=each) for each in (Effect.ALLOW, Effect.WARN, Effect.DENY))
 Row = tuple[str, Any, str]
 
@@ -194,6 +198,37 @@ def velocity_rows() -> list[Row]:
     ]  # fmt: skip
 
 
+def prompt_rows() -> list[Row]:
+    def told(given: Given = NO_INPUT, *, usage: Usage = NO_USAGE, driver: str | None = "anna", **group: Any) -> Any:
+        policy = a_policy(a_group(**group), drivers={"anna": ANNA, "ben": Driver(id="ben")})
+        return lambda: ask(a_request(a_token(driver=driver), given=given), policy, usage=usage)
+
+    pin, reading = {"prompts": frozenset({Prompt.PIN})}, {"prompts": frozenset({Prompt.ODOMETER})}
+    right, wrong, at_600 = Given(pin=PinState.RIGHT), Given(pin=PinState.WRONG), Given(odometer_km=600)
+    after_100 = Usage(last_odometer_km=100)
+    network = {"networks": {"NL*XYZ"}, "effects": {Kind.NETWORKS: Effect.REQUIRE}}
+    return [
+        ("a PIN is asked for", told(**pin), "PIN"),
+        ("and is enough", told(right, **pin), ""),
+        ("a wrong one is asked for again", told(wrong, **pin), "PIN"),
+        ("after five wrong ones it is locked", told(usage=Usage(wrong_pins=5), **pin), "PIN_LOCKED"),
+        ("who has no PIN cannot give one", told(driver="ben", **pin), "PIN"),
+        ("a card of nobody has none", told(driver=None, **pin), "PIN"),
+        ("where no PIN is wanted a wrong one does no harm", told(wrong), ""),
+        ("the odometer is asked for", told(**reading), "ODOMETER"),
+        ("and believed where nothing is known", told(at_600, **reading), ""),
+        ("it never goes back", told(Given(odometer_km=99), usage=after_100, **reading), "ODOMETER"),
+        ("it may stand still", told(Given(odometer_km=100), usage=after_100, **reading), ""),
+        ("nor does it jump further than the group believes",
+         told(at_600, usage=after_100, max_odometer_increase_km=499, **reading), "ODOMETER"),
+        ("what the group believes is inclusive",
+         told(at_600, usage=after_100, max_odometer_increase_km=500, **reading), ""),
+        ("a rule may require the PIN instead of refusing", told(**network), "NETWORK PIN"),
+        ("with it only a warning is left", told(right, **network), "!NETWORK"),
+        ("without one on file it is a refusal", told(driver="ben", **network), "NETWORK PIN"),
+    ]  # fmt: skip
+
+
 FLEET_ROWS = [
     *site_rows(),
     *charger_rows(),
@@ -203,4 +238,5 @@ FLEET_ROWS = [
     *assurance_rows(),
     *hour_of_rules_rows(),
     *velocity_rows(),
+    *prompt_rows(),
 ]

@@ -1,11 +1,12 @@
 """A second evaluator, written from the reference page's sentences with sets and minutes of the week: no rule table.
 
-Warnings begin with `!`.
+Warnings begin with `!`, what the driver can put right with `?`.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -17,6 +18,7 @@ from agent.core.requests import Request, Usage
 
 # What missing data means by itself: these warn, the others refuse.
 FORGIVEN = {"connectors", "power", "cost", "limits", "soc"}
+BINDING = ("deny", "require")
 PRICED = ("per_kwh", "per_hour", "per_parking_hour", "fixed")
 TINY = Decimal("1e-9")  # what runs adds to what is fixed
 GRADES = {"lossy": 0, "random": 1, "static": 2, "authenticated": 3}
@@ -45,9 +47,9 @@ def naive(request: Request, policy: Policy | None, usage: Usage, now: Instant) -
             why |= {"CACHE_STALE"} if card and not card.offline else set()
 
     timed = any(
-        (level.schedule and level.effects.get("schedule", "deny") == "deny")  # type: ignore[call-overload]
-        or (level.holidays and level.effects.get("holidays", "deny") == "deny")  # type: ignore[call-overload]
-        or ((level.velocity or level.min_gap_s) and level.effects.get("velocity", "deny") == "deny")  # type: ignore[call-overload]
+        (level.schedule and level.effects.get("schedule", "deny") in BINDING)  # type: ignore[call-overload]
+        or (level.holidays and level.effects.get("holidays", "deny") in BINDING)  # type: ignore[call-overload]
+        or ((level.velocity or level.min_gap_s) and level.effects.get("velocity", "deny") in BINDING)  # type: ignore[call-overload]
         for level in chain
     ) or (card and (card.until or card.not_before))
     if back or (doubtful and timed):
@@ -77,7 +79,16 @@ def naive(request: Request, policy: Policy | None, usage: Usage, now: Instant) -
     for level in chain:
         troubles = (level_troubles(level, request, now), money_troubles(level, request, now), haste(level, usage, now))
         for code, kind, missing in itertools.chain(*troubles):
-            why |= judged(code, kind, missing, level, request)
+            why |= judged(code, kind, missing, level, request, pin_trouble(policy, request, usage))
+
+    for level in chain:
+        if "pin" in level.prompts:
+            why |= pin_trouble(policy, request, usage)
+        if "odometer" in level.prompts:
+            reading, last = request.given.odometer_km, usage.last_odometer_km
+            most = math.inf if level.max_odometer_increase_km is None else level.max_odometer_increase_km
+            if reading is None or (last is not None and not last <= reading <= last + most):
+                why.add("?ODOMETER")
 
     if chain and request.credential.assurance == "lossy":
         said = {level.lossy_cards for level in chain} - {None}
@@ -200,16 +211,28 @@ def price_on(name: str, basis: str, currency: str, request: Request, newest: dat
     return getattr(getattr(prices, name), str(basis))
 
 
-def judged(code: str, kind: str, missing: bool, level: Group, request: Request) -> set[str]:
+def judged(code: str, kind: str, missing: bool, level: Group, request: Request, pin: set[str]) -> set[str]:
     effect = str(level.effects.get(kind, "deny" if kind else "warn"))  # type: ignore[call-overload]
     if missing:
         default = "warn" if kind in FORGIVEN or code == "CALENDAR_STALE" else "deny"
-        mildest = next(each for each in ("allow", "warn", "deny") if each in (effect, default))
+        mildest = next(each for each in ("allow", "warn", "require", "deny") if each in (effect, default))
         said = level.missing.get(kind)  # type: ignore[call-overload]
         effect = str(said.effect) if said else mildest
         if said and said.max_energy_wh is not None and not request.metered:
             effect = "deny"
+    if effect == "require":
+        sign = "!" if not pin else "?" if pin == {"?PIN"} else ""
+        return {f"{sign}{code}"} | pin
     return {"deny": {code}, "warn": {f"!{code}"}, "allow": set()}[effect]
+
+
+def pin_trouble(policy: Policy | None, request: Request, usage: Usage) -> set[str]:
+    driver = policy.drivers.get(request.token.driver or "") if policy and request.token else None
+    if request.given.pin == "right":
+        return set()
+    if usage.wrong_pins >= 5:
+        return {"PIN_LOCKED"}
+    return {"?PIN"} if driver and driver.pin else {"PIN"}
 
 
 def two(country: str | None) -> str:

@@ -11,11 +11,12 @@ from typing import Any
 from agent.core.credentials import RANDOM, Assurance
 from agent.core.history import Visit
 from agent.core.instants import ClockQuality, Instant
-from agent.core.policy import Group, Policy, Token, TokenStatus
+from agent.core.pins import Pin, PinState
+from agent.core.policy import Driver, Group, Policy, Token, TokenStatus
 from agent.core.prices import PriceCaps, Prices, plain_prices
-from agent.core.requests import Place, Request, Usage
+from agent.core.requests import Given, Place, Request, Usage
 from agent.core.tariff.tariffs import Basis
-from agent.core.terms import Calendar, Demand, Effect, Holidays, Kind, Lenience, PriceAbove, Velocity
+from agent.core.terms import Calendar, Demand, Effect, Holidays, Kind, Lenience, PriceAbove, Prompt, Velocity
 from tests.core.builders import (
     a_credential,
     a_policy,
@@ -59,8 +60,11 @@ def a_question(draw: random.Random) -> tuple[Request, Policy | None, Usage, Inst
         prices=some_prices(draw, now) if draw.random() < 0.7 else None,
         soc_percent=draw.choice((None, 0, 50, 80, 100)),
         metered=draw.random() < 0.9,
+        given=Given(pin=draw.choice((None, *PinState)), odometer_km=draw.choice((None, 99, 100, 600, 601))),
     )
     usage = Usage(
+        wrong_pins=draw.choice((0, 0, 0, 4, 5)),
+        last_odometer_km=draw.choice((None, 100)),
         sessions_of_token=tuple("ab"[: draw.choice((0, 0, 0, 0, 1, 2))]),
         sessions_of_vehicle=tuple("ab"[: draw.choice((0, 0, 0, 0, 1, 2))]),
         session_at_charger=draw.choice((*[None] * 15, "s")),
@@ -97,6 +101,7 @@ def some_token(draw: random.Random, now: Instant) -> Token:
         until=draw.choice((None, None, now.utc + draw.choice((near[-1], *near)))),
         group=draw.choice((*["drivers"] * 20, "nobody")),
         offline=draw.random() < 0.8,
+        driver=draw.choice((None, "anna", "ben", "nobody")),
     )
 
 
@@ -104,11 +109,12 @@ def some_policy(draw: random.Random, now: Instant) -> Policy:
     height = draw.choice((1, 1, 2, 2, 3, 8, 9))
     names = ["drivers", *(f"level {number}" for number in range(1, height))]
     top = draw.choice((*[None] * 20, "drivers", "missing"))
-    chatty = 0.25 / height
+    chatty = 0.2 / height
     groups = [some_group(draw, each, up, chatty) for each, up in zip(names, [*names[1:], top], strict=True)]
     ages = (timedelta(hours=1), timedelta(hours=24), timedelta(hours=25), timedelta(days=7), timedelta(days=8))
     return a_policy(
         *groups,
+        drivers={"anna": Driver(id="anna", pin=Pin(salt="00", hash="")), "ben": Driver(id="ben")},
         confirmed=now.utc - draw.choice((*ages[:1] * 6, *ages)),
         confirmed_ms=now.monotonic_ms - draw.choice((*[0] * 6, 25 * 3_600_000, 8 * 24 * 3_600_000)),
     )
@@ -140,6 +146,8 @@ def some_group(draw: random.Random, name: str, parent: str | None, chatty: float
         target_soc_percent=maybe(lambda: draw.choice((80, 100))),
         velocity=maybe(lambda: Velocity(sessions=draw.choice((1, 2, 3)), window_s=draw.choice((3_600, 86_400)))),
         min_gap_s=maybe(lambda: draw.choice((600, 3_600))),
+        prompts=maybe(lambda: frozenset(draw.sample(list(Prompt), draw.choice((1, 2))))) or frozenset(),
+        max_odometer_increase_km=maybe(lambda: 500),
         effects={kind: draw.choice(list(Effect)) for kind in Kind if draw.random() < 0.15},
         missing={kind: some_lenience(draw) for kind in Kind if draw.random() < 0.15},
     )

@@ -25,6 +25,7 @@ from agent.core.facts import (
     Holder,
     JournalOpened,
     Outcome,
+    PinTried,
     PolicyActivated,
     PolicyRejected,
     PolicyStamp,
@@ -184,6 +185,7 @@ def a_refusal() -> DecisionMade:
 
 SAMPLES: tuple[Fact, ...] = (
     a_refusal(),
+    PinTried(driver="d-041", salt="9f2d4c51", right=False),
     authorised(),
     started(),
     metered(),

@@ -6,7 +6,8 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
-from agent.core.facts import AgentStopped
+from agent.core.facts import AgentStopped, PinTried
+from agent.core.pins import Pin
 from agent.past import history_of
 from tests.journal.samples import CARD, MORNING, an_instant, at, authorised, ended, open_journal, started
 
@@ -20,6 +21,17 @@ def test_ended_sessions_are_visits_of_their_card(tmp_path: Path) -> None:
     (visit,) = history.of(CARD.reference)
     assert (visit.began, visit.ended - visit.began) == (MORNING, timedelta(hours=1, microseconds=500))
     assert history.since is None  # a journal that replaces none
+
+
+def test_wrong_pins_and_odometers_are_remembered(tmp_path: Path) -> None:
+    tries = [PinTried(driver="anna", salt="5a", right=right) for right in (False, True, False, False)]
+    with open_journal(tmp_path) as journal:
+        journal.append(at(*tries, replace(authorised(), odometer_km=120_000)))
+
+        history = history_of(journal)
+
+    assert history.wrong_in_a_row("anna", Pin(salt="5a", hash="")) == 2
+    assert history.odometers_km == {"v-12": 120_000}
 
 
 def test_a_journal_that_replaces_another_knows_nothing_of_before(tmp_path: Path) -> None:

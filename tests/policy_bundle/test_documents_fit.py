@@ -117,6 +117,8 @@ EVERYTHING: dict[str, Any] = {
     "max_duration_s": 14_400,
     "velocity": {"sessions": 3, "window_s": 86_400},
     "min_gap_s": 600,
+    "prompts": ["pin", "odometer"],
+    "max_odometer_increase_km": 1_500,
     "max_start_soc_percent": 80,
     "target_soc_percent": 90,
     "effects": {"sites": "warn"},

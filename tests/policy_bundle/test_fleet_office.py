@@ -13,6 +13,7 @@ import pytest
 
 from agent.cache.cache import Activated
 from agent.cli import main
+from agent.core.pins import PinState, tried
 from agent.fleet.source import UID_BYTES, Wrong, canonical_uid
 from sync.backend.publisher import Publisher, PublisherError
 from sync.carriers import FolderCarrier
@@ -29,7 +30,7 @@ parent = "fleet"
 zone = "Europe/Berlin"
 windows = [{ days = ["mon", "fri"], start = "06:00", end = "24:00" }]
 """,
-    "drivers.toml": '[drivers.anna]\nlanguage = "de"\n',
+    "drivers.toml": '[drivers.anna]\nlanguage = "de"\npin = "471100"\n',
     "vehicles.toml": '[vehicles.van-7]\ncost_centre = "4711"\n',
     "tokens.toml": f'[[tokens]]\nuid = "{UID}"\nlabel = "Anna"\ngroup = "vans"\nuntil = 2027-01-01T00:00:00+01:00\n',
 }
@@ -71,15 +72,17 @@ def test_office_sets_up_a_device_that_finds_its_card(
     assert token.until == datetime(2026, 12, 31, 23, tzinfo=UTC)
     assert result.policy.stale_after == timedelta(hours=12)
     assert len(device.cache.active.keys) == 1
+    assert tried(device.cache.active.policy.drivers["anna"].pin, "471100") is PinState.RIGHT
     device.stops()
 
 
-def test_no_uid_leaves_the_source_folder(office: Path, source: Path, tmp_path: Path) -> None:
+def test_no_uid_and_no_pin_leaves_the_source_folder(office: Path, source: Path, tmp_path: Path) -> None:
     main(["fleet", "publish", str(office), "--policy", str(source)])
 
     for path in office.rglob("*"):
         if path.is_file():
             assert b"04a1b2c3d4e5f6" not in path.read_bytes().lower().replace(b":", b"")
+            assert b"471100" not in path.read_bytes()
 
 
 def test_keys_are_for_their_owner_only(office: Path) -> None:

@@ -26,9 +26,10 @@ from agent.core.rules.charger import (
 from agent.core.rules.hours import calendar_current, inside_window, no_holiday, opens
 from agent.core.rules.place import country_allowed, network_allowed, site_allowed, site_preferred
 from agent.core.rules.price import currency_known, energy_metered, price_within, session_affordable
+from agent.core.rules.prompts import odometer_given, pin_given, pin_wanted
 from agent.core.rules.question import Objection, Question, Rule
 from agent.core.rules.usage import not_concurrent, not_too_often, not_too_soon
-from agent.core.terms import Effect, Kind, Lenience
+from agent.core.terms import Effect, Kind, Lenience, Prompt
 
 __all__ = [
     "RULES",
@@ -47,11 +48,16 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Findings:
-    """What the rules object to, and the least energy that a rule allows where it could not look."""
+    """What the rules object to, and the least energy that a rule allows where it could not look.
+
+    `wanted` are objections that the driver can put right, by what is in `prompts`.
+    """
 
     refusals: tuple[Reason, ...]
     warnings: tuple[Reason, ...]
     max_energy_wh: int | None = None
+    wanted: tuple[Reason, ...] = ()
+    prompts: frozenset[Prompt] = frozenset()
 
 
 RULES: tuple[Rule, ...] = (
@@ -78,6 +84,8 @@ RULES: tuple[Rule, ...] = (
     Rule(not_concurrent, when_missing=Effect.DENY),
     Rule(not_too_often, when_missing=Effect.DENY, kind=Kind.VELOCITY),
     Rule(not_too_soon, when_missing=Effect.DENY, kind=Kind.VELOCITY),
+    Rule(pin_given, when_missing=Effect.DENY),
+    Rule(odometer_given, when_missing=Effect.DENY),
     Rule(storage_ready, when_missing=Effect.DENY),
     Rule(one_card, when_missing=Effect.DENY),
     Rule(charger_free, when_missing=Effect.DENY),
@@ -92,14 +100,29 @@ def objections(request: Request, policy: Policy | None, usage: Usage, now: Insta
     refusals: list[Reason] = []
     warnings: list[Reason] = []
     stated: list[int] = []
+    wanted: list[Reason] = []
+    prompts: set[Prompt] = set()
     for rule in RULES:
         for found in rule.check(asked):
             verdict = rule.verdict(found)
             if verdict.max_energy_wh is not None and not request.metered:
                 verdict = Lenience(effect=Effect.DENY)  # what is allowed only so far must be counted
+            if found.prompt is not None:
+                wanted.append(rule.reason(found))
+                prompts.add(found.prompt)
+                continue
             match verdict.effect:
                 case Effect.DENY:
                     refusals.append(rule.reason(found))
+                case Effect.REQUIRE:
+                    hindrance = next(iter(pin_wanted(asked)), None)
+                    if hindrance is None:
+                        warnings.append(rule.reason(found))
+                    elif hindrance.prompt is None:
+                        refusals += [rule.reason(found), rule.reason(hindrance)]
+                    else:
+                        wanted += [rule.reason(found), rule.reason(hindrance)]
+                        prompts.add(hindrance.prompt)
                 case Effect.WARN:
                     warnings.append(rule.reason(found))
                 case Effect.ALLOW:
@@ -108,4 +131,10 @@ def objections(request: Request, policy: Policy | None, usage: Usage, now: Insta
                     assert_never(verdict.effect)
             if verdict.max_energy_wh is not None:
                 stated.append(verdict.max_energy_wh)
-    return Findings(refusals=tuple(refusals), warnings=tuple(warnings), max_energy_wh=min(stated, default=None))
+    return Findings(
+        refusals=tuple(refusals),
+        warnings=tuple(warnings),
+        max_energy_wh=min(stated, default=None),
+        wanted=tuple(wanted),
+        prompts=frozenset(prompts),
+    )

@@ -10,9 +10,9 @@ from agent.core.instants import Instant
 from agent.core.policy import Group, Policy
 from agent.core.reasons import Reason, ReasonCode
 from agent.core.requests import Request, Usage
-from agent.core.terms import Effect, Kind, Lenience
+from agent.core.terms import Effect, Kind, Lenience, Prompt
 
-SEVERITY = (Effect.ALLOW, Effect.WARN, Effect.DENY)  # mildest first
+SEVERITY = (Effect.ALLOW, Effect.WARN, Effect.REQUIRE, Effect.DENY)  # mildest first
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,13 +28,17 @@ class Question:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Objection:
-    """What a rule found wrong. `missing` says that it could not look, and the rule and its level say what then."""
+    """What a rule found wrong. `missing` says that it could not look, and the rule and its level say what then.
+
+    `prompt`: the driver can put it right.
+    """
 
     code: ReasonCode
     observed: str = ""
     limit: str = ""
     level: Group | None = None
     missing: bool = False
+    prompt: Prompt | None = None
 
 
 Check = Callable[[Question], Iterable[Objection]]
