@@ -27,9 +27,9 @@ from starlette.routing import Route
 from agent.core import observations
 from agent.core.decisions import Granted, NeedsInput
 from agent.core.effects import Reply
+from agent.core.pins import PIN
 from agent.core.prices import ZERO, Prices, plain_prices
 from agent.core.requests import Place, Told
-from agent.core.pins import PIN
 from agent.core.tapping import OUTCOMES
 from agent.core.tariff.tariffs import Basis
 from agent.evidence.collection import NoEvidence

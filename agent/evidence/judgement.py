@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 from agent.core.decisions import Granted, decide
 from agent.core.facts import Checkpoint, DecisionMade, Fact, Outcome, SessionAuthorised, SessionEnded, SessionFact
 from agent.core.instants import Instant
+from agent.core.pins import PinState
 from agent.core.policy import Group, Policy, Token
-from agent.core.requests import Request, Usage
+from agent.core.requests import Given, Request, Usage
 from agent.core.sessions import fold
 from agent.evidence.document import Evidence, NotEvidence, from_bytes
 from agent.journal.verification import Anchor, verify
