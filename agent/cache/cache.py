@@ -31,7 +31,17 @@ from sync.trust_store import Remembered, Trust, TrustStore, TrustStoreBusy, Trus
 if TYPE_CHECKING:  # tuf and pydantic are loaded by the first update, not by the start
     from sync.documents import Verified
 
-__all__ = ["Activated", "Active", "PolicyCache", "Refused", "TokensUnreadable", "TrustStoreBusy", "Unchanged", "Update"]
+__all__ = [
+    "Activated",
+    "Active",
+    "PartLost",
+    "PolicyCache",
+    "Refused",
+    "TokensUnreadable",
+    "TrustStoreBusy",
+    "Unchanged",
+    "Update",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +130,17 @@ class PolicyCache:
             self._is_suspect = True  # the next update builds the table anew, also from an unchanged bundle
             raise
 
+    def trust_papers(self) -> dict[str, bytes]:
+        """The fleet's signed documents about contracts in the bundle in force, by name. Raises PartLost."""
+        if self._loaded is None:
+            return {}
+        parts = self._loaded.generation.parts
+        try:
+            return {name: self._parts.read(sha256) for name, sha256 in parts.items() if name.startswith("contracts/")}
+        except PartLost:
+            self._is_suspect = True  # the next update fetches it again
+            raise
+
     async def update(self, carrier: Carrier, now: Instant) -> Update:
         """Fetch, judge, build beside the old one, switch. One at a time; whatever happens, the good one stays."""
         if self._is_updating:
@@ -187,7 +208,7 @@ class PolicyCache:
         from agent.cache.documents import DocumentUnfit, read_contents, read_shard, shard_prefix
 
         parts = _hashes(verified)
-        documents = {name: sha256 for name, sha256 in parts.items() if "/" not in name}
+        documents = {name: sha256 for name, sha256 in parts.items() if not name.startswith("tokens/")}
         contents = read_contents({name: self._parts.read(sha256) for name, sha256 in documents.items()})
         if contents.fleet != self._fleet:
             raise DocumentUnfit("policy.json", f"is for fleet {contents.fleet!r}", code="WrongFleet")

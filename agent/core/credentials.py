@@ -1,4 +1,4 @@
-"""What the core knows of a card: a keyed reference and how far it can be trusted, never its UID.
+"""What the core knows of a card or a contract: a keyed reference and how far it can be trusted, never its number.
 
 Reading cards is drivers/readers; the key lives with the vault and is handed in by the shell.
 """
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 _DOMAIN = b"roamkey/token/v1\x00"
+_CONTRACT_DOMAIN = b"roamkey/contract/v1\x00"
 _KEY_CHECK_DOMAIN = b"roamkey/token-key-check/v1"
 
 
@@ -44,6 +45,14 @@ def reference(key: bytes, canonical: str) -> str:
     HMAC, since a plain hash of a 4-byte UID is searched through in minutes (EDPB guidelines 1/2020, 78).
     """
     return hmac.new(key, _DOMAIN + canonical.upper().encode("ascii"), hashlib.sha256).hexdigest()
+
+
+def contract_reference(key: bytes, canonical: str) -> str:
+    """Keyed reference of a contract, by its canonical eMAID (14 characters, no check character).
+
+    A domain of its own: DE8AA001234567 is an eMAID and could be a card of seven bytes.
+    """
+    return hmac.new(key, _CONTRACT_DOMAIN + canonical.encode("ascii"), hashlib.sha256).hexdigest()
 
 
 def key_check(key: bytes) -> str:
