@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from datetime import UTC, datetime
 from pathlib import Path
 
 from agent.cli import output
@@ -23,6 +22,7 @@ def main(arguments: argparse.Namespace) -> int:
     """Bad data when a tariff cannot be taken as it was meant; warnings alone are no failure."""
     from agent.cli.price import read
     from agent.cli.price_report import finding_document, say_findings
+    from agent.clock import SystemClock
     from agent.core.findings import is_sound, unique
     from agent.core.tariff.lint import lint
     from agent.core.tariff.tariffs import Version
@@ -35,7 +35,7 @@ def main(arguments: argparse.Namespace) -> int:
         output.complain(f"{error.filename}: {error.strerror}")
         return output.NO_INPUT
     found = read_tariffs(text, version=Version(arguments.ocpi) if arguments.ocpi else None)
-    now = datetime.now(UTC)
+    now = SystemClock().now().utc
     linted = {place: lint(tariff, now=now) for place, tariff in enumerate(found.tariffs)}
     everything = unique((*found.findings, *(finding for findings in linted.values() for finding in findings)))
     if arguments.json:
