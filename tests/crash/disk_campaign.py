@@ -29,6 +29,7 @@ KIB, MIB = 1024, 1024 * 1024
 # The service looks at what it could not store once a second.
 RECORDED_WITHIN_S = 5.0
 STARTED_WITHIN_S = 5.0
+SOMEBODY_CHARGES_WITHIN_S = 3.0
 FILLS_BETWEEN_LOOKS = 3
 
 
@@ -132,11 +133,15 @@ class Stage:
 
     async def fill_and_free(self, agents: Nursery) -> None:
         """Full at any byte of any write; drivers leave; perhaps a kill and a start while full; then room again."""
-        await asyncio.sleep(self.chance.uniform(0.2, 0.7))
+        give_up = time.monotonic() + SOMEBODY_CHARGES_WITHIN_S
+        while not self._somebody_charges() and time.monotonic() < give_up:
+            await asyncio.sleep(0.01)
+            self.oracle.listen()
+        await asyncio.sleep(self.chance.uniform(0.0, 0.3))
         neighbour = self.state / "neighbour"
         take_room(neighbour, leave=self.chance.choice((0, 0, self.chance.randrange(64 * KIB))))
         self.tally.fills += 1
-        await asyncio.sleep(self.chance.uniform(0.05, 0.5))
+        await asyncio.sleep(self.chance.uniform(0.0, 0.3))
         take_room(neighbour, leave=0)
         before = set(self.oracle.agent.ended)
         agents.send(signal.SIGUSR1)
@@ -149,6 +154,9 @@ class Stage:
             self.tally.starts_while_full += 1
         neighbour.unlink()
         agents.send(signal.SIGUSR2)
+
+    def _somebody_charges(self) -> bool:
+        return bool(self.oracle.agent.started - self.oracle.agent.ended)
 
     def _left_have_ended(self) -> bool:
         words = self.oracle.agent

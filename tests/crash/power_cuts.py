@@ -7,6 +7,7 @@ The file system is then mounted again, which replays its own journal, and a judg
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 import random
@@ -31,6 +32,7 @@ LYING_WRITES = 10
 EVERY_SUBSET_OF = 4
 SUBSETS_AT_MOST = 8
 PATIENCE_S = 60.0
+UNMOUNT_ATTEMPTS = 40
 
 
 class Unavailable(Exception):
@@ -353,15 +355,40 @@ def judged(
 
 @contextmanager
 def mounted(image: Image, folder: Path, system: FileSystem) -> Iterator[Path]:
-    """`folder` is on a disk in memory. Raises Unavailable when the file system cannot be mounted."""
-    file, state = folder / "image", folder / "mounted"
+    """`folder` is on a disk in memory. Raises Unavailable when the file system cannot be mounted.
+
+    Each image is a file of its own: `mount -o loop` would take a device that is still attached to the same file, with
+    the blocks of the cut before in its cache.
+    """
+    state = folder / "mounted"
     state.mkdir(exist_ok=True)
+    file = folder / f"image-{next(_images)}"
     image.write_to(file, SIZES[system])
-    run("mount", "-o", OPTIONS[system], str(file), str(state))
     try:
-        yield state
+        run("mount", "-o", OPTIONS[system], str(file), str(state))
+        try:
+            yield state
+        finally:
+            unmount(state)
     finally:
-        run("umount", str(state))
+        file.unlink()
+
+
+_images = itertools.count()
+
+
+def unmount(state: Path) -> None:
+    """A store that could not be opened may still hold a file there until it is collected."""
+    for _ in range(UNMOUNT_ATTEMPTS):
+        try:
+            run("umount", str(state))
+        except Unavailable as error:
+            last = str(error)
+            gc.collect()
+            time.sleep(0.05)
+        else:
+            return
+    raise RuntimeError(last)
 
 
 def memory() -> str | None:

@@ -85,8 +85,8 @@ class OurJudge:
             if whole and verify(bodies_of(journal), keys=None).ok and len(journal.quarantined()) == 1:
                 return GOOD
             fact = open_record(bodies_of(journal)[0]).fact
-            told = isinstance(fact, JournalOpened) and fact.reason in ("corrupt", "storage lost")
-            return (Verdict.FLAGGED if self.lying and told else Verdict.LOST), "the journal of the version before"
+            reason = fact.reason if isinstance(fact, JournalOpened) else "none"
+            return self._renewed(reason), f"the journal of the version before: {reason}"
 
     def _journal(self, state: Path, promises: Promises) -> Judgement:
         with Journal.open(state / "journal", source=SOURCE, now=an_instant()) as journal:
@@ -96,15 +96,24 @@ class OurJudge:
             if promises.journal not in (None, head.journal):
                 fact = open_record(bodies[0]).fact
                 reason = fact.reason if isinstance(fact, JournalOpened) else "none"
-                told = reason in ("corrupt", "storage lost")
-                return (Verdict.FLAGGED if self.lying and told else Verdict.LOST), f"a new journal: {reason}"
+                return self._renewed(reason), f"a new journal: {reason}"
             finding = verify(bodies, keys=None, base=base).finding
             if finding is not None:
                 return Verdict.UNREADABLE, f"the chain is broken: {finding}"
-            if any(journal.hash_at(one) not in (None, due) for one, due in promises.sealed.items()):
-                return Verdict.UNREADABLE, "another record stands where one was sealed"
+            for sequence, due in promises.sealed.items():
+                if journal.hash_at(sequence) not in (None, due):
+                    other = journal.read(sequence - 1, records=1, size_bytes=1)[0].body
+                    return Verdict.UNREADABLE, f"another record stands where {sequence} was sealed: {other!r}"
             journal.append(at(a_refusal()))  # it goes on
             return self._ends(promises, head.last, head.acknowledged, base.sequence)
+
+    def _renewed(self, reason: str) -> Verdict:
+        """A new id where the old one should be. "created": even the marks of a history never reached the medium."""
+        if not self.lying:
+            return Verdict.LOST
+        return {"corrupt": Verdict.FLAGGED, "storage lost": Verdict.FLAGGED, "created": Verdict.TAIL}.get(
+            reason, Verdict.LOST
+        )
 
     def _ends(self, promises: Promises, last: int, acknowledged: int, pruned: int) -> Judgement:
         if pruned > acknowledged:
