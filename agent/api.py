@@ -28,6 +28,7 @@ from agent.core import observations
 from agent.core.decisions import Granted, NeedsInput
 from agent.core.effects import Reply
 from agent.core.pins import PIN
+from agent.core.positions import Position
 from agent.core.prices import ZERO, Prices, plain_prices
 from agent.core.requests import Place, Told
 from agent.core.tapping import OUTCOMES
@@ -65,8 +66,15 @@ def is_amount(value: object) -> object:
     raise ValueError('must be an amount as text, such as "0.55"')
 
 
+def is_degrees(value: object) -> object:
+    if isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,3}(\.[0-9]{1,6})?", value):
+        return Decimal(value)
+    raise ValueError('must be degrees as text with at most 6 decimals, such as "52.520008"')
+
+
 Uid = Annotated[str, AfterValidator(is_uid)]
 Amount = Annotated[Decimal, BeforeValidator(is_amount), Field(ge=0, max_digits=14, decimal_places=6)]
+Degrees = Annotated[Decimal, BeforeValidator(is_degrees), Field(ge=-180, le=180)]
 Percent = Annotated[int, Field(ge=0, le=100)]
 Text = Annotated[str, Field(max_length=200)]  # goes into a record as it is
 
@@ -116,6 +124,23 @@ class TapBody(TellingBody):
     uid: Uid
 
 
+class PositionBody(Body):
+    """WGS 84, degrees as text. Without accuracy and age it is as good as none."""
+
+    latitude: Degrees
+    longitude: Degrees
+    accuracy_m: Annotated[int, Field(ge=0)] | None = None
+    age_s: Annotated[int, Field(ge=0)] | None = None
+
+    def position(self) -> Position:
+        return Position(
+            latitude_udeg=int(self.latitude * 1_000_000),
+            longitude_udeg=int(self.longitude * 1_000_000),
+            accuracy_m=self.accuracy_m,
+            age_s=self.age_s,
+        )
+
+
 class DecisionBody(TellingBody):
     uid: Uid
     charger: str | None = None
@@ -125,6 +150,7 @@ class DecisionBody(TellingBody):
     site: Text | None = None
     connector: Text | None = None
     power_w: Annotated[int, Field(ge=0, le=REGISTER_LIMIT_WH)] | None = None
+    position: PositionBody | None = None
 
 
 class EventBody(Body):
@@ -218,6 +244,7 @@ class Api:
             site=body.site,
             connector=body.connector,
             power_w=body.power_w,
+            position=None if body.position is None else body.position.position(),
         )
         asked = observations.DecisionRequested(
             request=secrets.token_hex(8),

@@ -151,8 +151,17 @@ class Charger(Section):
     site: str | None = None
     connector: Annotated[str, Field(pattern="^[A-Z0-9_]{2,40}$")] | None = None
     power_w: Annotated[int, Field(ge=0)] | None = None
+    latitude: Annotated[Decimal, Field(ge=-90, le=90)] | None = None
+    longitude: Annotated[Decimal, Field(ge=-180, le=180)] | None = None
     meter: bool = True
     prices: Prices | None = None
+
+
+    @model_validator(mode="after")
+    def position_is_whole(self) -> Charger:
+        if (self.latitude is None) != (self.longitude is None):
+            raise ValueError("a position needs both latitude and longitude")
+        return self
 
 
 class Config(Section):

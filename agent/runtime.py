@@ -12,6 +12,7 @@ import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, suppress
 from dataclasses import asdict
+from decimal import Decimal
 from datetime import timedelta
 from functools import partial
 from importlib.metadata import version
@@ -29,6 +30,7 @@ from agent.core.effects import Effect
 from agent.core.instants import ClockQuality, Instant
 from agent.core.memory import Setup, Timing
 from agent.core.observations import Presented
+from agent.core.positions import Position
 from agent.core.prices import plain_prices
 from agent.core.requests import Place
 from agent.core.sessions import Session, fold
@@ -421,6 +423,7 @@ def setup_of(config: Config) -> Setup:
                 site=each.site,
                 connector=each.connector,
                 power_w=each.power_w,
+                position=position_of(each.latitude, each.longitude),
             )
             for each in config.charger
         },
@@ -435,6 +438,15 @@ def setup_of(config: Config) -> Setup:
             resume_timeout_ms=int(sessions.resume_timeout_s * 1000),
             meter_record_every_ms=int(sessions.meter_record_every_s * 1000),
         ),
+    )
+
+
+def position_of(latitude: Decimal | None, longitude: Decimal | None) -> Position | None:
+    """Where a fixed charger stands: as sure as its configuration, and never old."""
+    if latitude is None or longitude is None:
+        return None
+    return Position(
+        latitude_udeg=int(latitude * 1_000_000), longitude_udeg=int(longitude * 1_000_000), accuracy_m=0, age_s=0
     )
 
 

@@ -35,12 +35,14 @@ from agent.core.policy import (
     Vehicle,
     normalise_network,
 )
+from agent.core.positions import Corner
 from agent.core.prices import PriceCaps
 from agent.core.tariff.tariffs import Basis
 from agent.core.terms import (
     Calendar,
     Demand,
     Effect,
+    Fence,
     Holidays,
     Kind,
     Lenience,
@@ -195,7 +197,7 @@ def _told(problem: Any, model: type[BaseModel]) -> str:
 
 def _known_keys(model: type[BaseModel]) -> list[str]:
     nested: tuple[type[BaseModel], ...] = (
-        (_Schedule, _Window, _Holidays, _Demand, _Prices, _Velocity) if model is _Group else ()
+        (_Schedule, _Window, _Holidays, _Demand, _Prices, _Velocity, _Fence) if model is _Group else ()
     )
     return [name for each in (model, *nested) for name in each.model_fields]
 
@@ -234,6 +236,7 @@ def _group(name: str, group: _Group, calendars: Mapping[str, Calendar]) -> Group
         max_energy_wh=group.max_energy_wh,
         denied_sites=_ids(group.denied_sites),
         preferred_sites=_ids(group.preferred_sites),
+        fence=None if group.fence is None else _fence(group.fence),
         holidays=None if group.holidays is None else _holidays(name, group.holidays, calendars),
         connectors=None if group.connectors is None else frozenset(group.connectors),
         max_power_w=group.max_power_w,
@@ -259,6 +262,14 @@ def _group(name: str, group: _Group, calendars: Mapping[str, Calendar]) -> Group
         effects={Kind(kind): effect for kind, effect in group.effects.items()},
         missing={Kind(kind): _lenience(said) for kind, said in group.missing.items()},
     )
+
+
+def _fence(fence: _Fence) -> Fence:
+    polygons = tuple(
+        tuple(Corner(latitude_udeg=latitude, longitude_udeg=longitude) for latitude, longitude in polygon)
+        for polygon in fence.polygons
+    )
+    return Fence(polygons=polygons, max_age_s=fence.max_age_s, max_accuracy_m=fence.max_accuracy_m)
 
 
 def _ids(values: list[str] | None) -> frozenset[str] | None:
@@ -393,11 +404,27 @@ def _amount(value: Any) -> Any:
     return Decimal(value)
 
 
+def _microdegrees(value: Any) -> Any:
+    if not isinstance(value, str) or re.fullmatch(r"-?[0-9]{1,3}(\.[0-9]{1,6})?", value) is None:
+        raise ValueError('must be degrees as text with at most 6 decimals, such as "52.520008"')
+    return int(Decimal(value) * 1_000_000)
+
+
+def _corner(value: list[int]) -> list[int]:
+    if abs(value[0]) > 90_000_000:
+        raise ValueError("the latitude, which comes first, is beyond a pole")
+    return value
+
+
 Utc = Annotated[datetime, BeforeValidator(_utc)]
 Day = Annotated[date, BeforeValidator(_day)]
 # An amount is text, so that no number on the way has a binary fraction.
 Amount = Annotated[Decimal, BeforeValidator(_amount), Field(ge=0, max_digits=14, decimal_places=6)]
 Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
+# Latitude and longitude as text in degrees; microdegrees inside.
+Microdegrees = Annotated[int, BeforeValidator(_microdegrees), Field(ge=-180_000_000, le=180_000_000)]
+_Corner = Annotated[list[Microdegrees], Field(min_length=2, max_length=2), AfterValidator(_corner)]
+_Polygon = Annotated[list[_Corner], Field(min_length=3, max_length=1_000)]
 Name = Annotated[str, Field(min_length=1, max_length=64)]
 Reference = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Country = Annotated[str, Field(pattern=r"^[A-Za-z]{2,3}$"), AfterValidator(_country)]
@@ -473,6 +500,12 @@ class _Stated(_Document):
     max_energy_wh: WattHours
 
 
+class _Fence(_Document):
+    polygons: Annotated[list[_Polygon], Field(min_length=1, max_length=100)]
+    max_age_s: Annotated[int, Field(ge=1, le=86_400)] = 300
+    max_accuracy_m: Annotated[int, Field(ge=1, le=100_000)] = 100
+
+
 class _Velocity(_Document):
     sessions: Annotated[int, Field(ge=1, le=MOST_VISITS)]
     window_s: Annotated[int, Field(ge=1, le=LOOK_BACK_S)]
@@ -488,6 +521,7 @@ class _Group(_Document):
     max_energy_wh: WattHours | None = None
     denied_sites: Annotated[list[Name], Field(max_length=100_000)] | None = None
     preferred_sites: Annotated[list[Name], Field(max_length=100_000)] | None = None
+    fence: _Fence | None = None
     holidays: _Holidays | None = None
     connectors: Annotated[list[Connector], Field(max_length=100)] | None = None
     max_power_w: Watts | None = None

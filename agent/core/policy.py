@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 from agent.core.pins import Pin
 from agent.core.prices import PriceCaps
-from agent.core.terms import Demand, Effects, Holidays, Leniences, Prompt, Schedule, Velocity
+from agent.core.terms import Demand, Effects, Fence, Holidays, Leniences, Prompt, Schedule, Velocity
 
 MAX_GROUP_DEPTH = 8
 
@@ -71,6 +71,7 @@ class Group:
     max_energy_wh: int | None = None
     denied_sites: frozenset[str] | None = None
     preferred_sites: frozenset[str] | None = None
+    fence: Fence | None = None
     holidays: Holidays | None = None
     connectors: frozenset[str] | None = None
     max_power_w: int | None = None

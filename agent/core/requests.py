@@ -9,6 +9,7 @@ from agent.core.credentials import Credential
 from agent.core.history import Visit
 from agent.core.pins import PinState
 from agent.core.policy import Token
+from agent.core.positions import Position
 from agent.core.prices import Prices
 
 
@@ -25,6 +26,7 @@ class Place:
     site: str | None = None
     connector: str | None = None
     power_w: int | None = None
+    position: Position | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

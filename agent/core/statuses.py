@@ -45,6 +45,7 @@ TABLE: dict[ReasonCode, Statuses] = {
     ReasonCode.SESSION_COST_CAP: _NO_CREDIT,
     ReasonCode.NETWORK: _PLACE,
     ReasonCode.COUNTRY: _PLACE,
+    ReasonCode.GEOFENCE: _PLACE,
     ReasonCode.SITE: _PLACE,
     ReasonCode.NON_PREFERRED_SITE: _PLACE,
     ReasonCode.TIME_WINDOW: _TIME,

@@ -13,6 +13,7 @@ from enum import StrEnum
 from zoneinfo import ZoneInfo
 
 from agent.core.credentials import Assurance
+from agent.core.positions import Polygon
 
 
 class Effect(StrEnum):
@@ -30,6 +31,7 @@ class Kind(StrEnum):
     NETWORKS = "networks"
     COUNTRIES = "countries"
     SITES = "sites"
+    GEOFENCE = "geofence"
     SCHEDULE = "schedule"
     HOLIDAYS = "holidays"
     CONNECTORS = "connectors"
@@ -111,6 +113,15 @@ class Demand:
     outside_countries: frozenset[str] | None = None
     above_power_w: int | None = None
     above_price: PriceAbove | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fence:
+    """Charging is allowed inside any of these. A position that is older or vaguer than this is as good as none."""
+
+    polygons: tuple[Polygon, ...]
+    max_age_s: int = 300
+    max_accuracy_m: int = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,8 +11,9 @@ from agent.core.history import Visit
 from agent.core.instants import ClockQuality
 from agent.core.pins import Pin, PinState
 from agent.core.policy import Driver, Group
+from agent.core.positions import Corner, Position
 from agent.core.requests import Given, Usage
-from agent.core.terms import Calendar, Demand, Effect, Holidays, Kind, Lenience, Prompt, Velocity
+from agent.core.terms import Calendar, Demand, Effect, Fence, Holidays, Kind, Lenience, Prompt, Velocity
 from tests.core.builders import (
     BERLIN,
     NOON,
@@ -229,6 +230,44 @@ def prompt_rows() -> list[Row]:
     ]  # fmt: skip
 
 
+def fence_rows() -> list[Row]:
+    def corners(*points: tuple[int, int]) -> tuple[Corner, ...]:
+        return tuple(Corner(latitude_udeg=lat * 1_000_000, longitude_udeg=lon * 1_000_000) for lat, lon in points)
+
+    def at(lat: float, lon: float, *, accuracy_m: int | None = 5, age_s: int | None = 1, **group: Any) -> Any:
+        spot = Position(
+            latitude_udeg=round(lat * 1_000_000),
+            longitude_udeg=round(lon * 1_000_000),
+            accuracy_m=accuracy_m,
+            age_s=age_s,
+        )
+        return at_place({"fence": fence, **group}, position=spot)
+
+    square = corners((50, 10), (50, 12), (52, 12), (52, 10))
+    fiji = corners((-20, 177), (-20, -178), (-15, -178), (-15, 177))
+    fence = Fence(polygons=(square, fiji))
+    return [
+        ("inside the area is allowed", at(51, 11), ""),
+        ("the boundary counts as inside", at(50, 11), ""),
+        ("so does a corner", at(52, 12), ""),
+        ("a microdegree further is outside", at(52.000001, 12), "GEOFENCE"),
+        ("beside it is outside", at(51, 12.1), "GEOFENCE"),
+        ("an area may cross the antimeridian", at(-17, 179), ""),
+        ("on both sides of it", at(-17, -179), ""),
+        ("and ends where it ends", at(-17, -177.9), "GEOFENCE"),
+        ("no position is missing", at_place({"fence": fence}), "GEOFENCE"),
+        ("one as old as the fence believes is good", at(51, 11, age_s=300), ""),
+        ("an older one is missing", at(51, 11, age_s=301), "GEOFENCE"),
+        ("one as vague as the fence believes is good", at(51, 11, accuracy_m=100), ""),
+        ("a vaguer one is missing", at(51, 11, accuracy_m=101), "GEOFENCE"),
+        ("one of unknown age is missing", at(51, 11, age_s=None), "GEOFENCE"),
+        ("one of unknown accuracy is missing", at(51, 11, accuracy_m=None), "GEOFENCE"),
+        ("the group may let a missing one pass", at(0, 0, age_s=None, missing={Kind.GEOFENCE: WARN}), "!GEOFENCE"),
+        ("but not one outside", at(0, 0, missing={Kind.GEOFENCE: WARN}), "GEOFENCE"),
+        ("no area allows nothing", at(51, 11, fence=Fence(polygons=())), "GEOFENCE"),
+    ]  # fmt: skip
+
+
 FLEET_ROWS = [
     *site_rows(),
     *charger_rows(),
@@ -238,5 +277,6 @@ FLEET_ROWS = [
     *assurance_rows(),
     *hour_of_rules_rows(),
     *velocity_rows(),
+    *fence_rows(),
     *prompt_rows(),
 ]

@@ -9,6 +9,7 @@ import itertools
 import math
 from datetime import datetime
 from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 from agent.core.countries import ALPHA_2
@@ -125,6 +126,13 @@ def level_troubles(level: Group, request: Request, now: Instant) -> list[tuple[s
     if spelled(place.site) and preferred is not None and spelled(place.site) not in map(spelled, preferred):
         found.append(("NON_PREFERRED_SITE", "", False))
 
+    if level.fence is not None:
+        spot = place.position
+        if spot is None or None in (spot.age_s, spot.accuracy_m) or spot.age_s > 300 or spot.accuracy_m > 100:  # type: ignore[operator]
+            found.append(("GEOFENCE", "geofence", True))
+        elif not any(in_area(spot.longitude_udeg, spot.latitude_udeg, each) for each in level.fence.polygons):
+            found.append(("GEOFENCE", "geofence", False))
+
     if level.max_power_w is not None and not (place.power_w is not None and place.power_w <= level.max_power_w):
         found.append(("POWER_LIMIT", "power", place.power_w is None))
 
@@ -202,6 +210,22 @@ def haste(level: Group, usage: Usage, now: Instant) -> list[tuple[str, str, bool
         elif lost(level.min_gap_s):
             found.append(("VELOCITY", "velocity", True))
     return found
+
+
+def in_area(x: int, y: int, polygon: Any) -> bool:
+    """On an edge, or an odd number of edges above: where an edge is at this longitude is a fraction."""
+    corners = [(each.longitude_udeg, each.latitude_udeg) for each in polygon]
+    above = 0
+    for (x1, y1), (x2, y2) in zip(corners, [*corners[1:], corners[0]], strict=True):
+        if x1 == x2:
+            if x == x1 and min(y1, y2) <= y <= max(y1, y2):
+                return True
+            continue
+        height = y1 + Fraction((x - x1) * (y2 - y1), x2 - x1)
+        if height == y and min(x1, x2) <= x <= max(x1, x2):
+            return True
+        above += height > y and min(x1, x2) <= x < max(x1, x2)
+    return above % 2 == 1
 
 
 def price_on(name: str, basis: str, currency: str, request: Request, newest: datetime) -> Any:

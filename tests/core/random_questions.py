@@ -13,10 +13,11 @@ from agent.core.history import Visit
 from agent.core.instants import ClockQuality, Instant
 from agent.core.pins import Pin, PinState
 from agent.core.policy import Driver, Group, Policy, Token, TokenStatus
+from agent.core.positions import Corner, Position
 from agent.core.prices import PriceCaps, Prices, plain_prices
 from agent.core.requests import Given, Place, Request, Usage
 from agent.core.tariff.tariffs import Basis
-from agent.core.terms import Calendar, Demand, Effect, Holidays, Kind, Lenience, PriceAbove, Prompt, Velocity
+from agent.core.terms import Calendar, Demand, Effect, Fence, Holidays, Kind, Lenience, PriceAbove, Prompt, Velocity
 from tests.core.builders import (
     a_credential,
     a_policy,
@@ -55,6 +56,7 @@ def a_question(draw: random.Random) -> tuple[Request, Policy | None, Usage, Inst
             evse=draw.choice(("DE*ABC*E1", None)),
             connector=draw.choice((*CONNECTORS, "chademo", None)),
             power_w=draw.choice((11_000, 22_000, 22_001, 300_000, None)),
+            position=some_position(draw) if draw.random() < 0.8 else None,
         ),
         crowded=draw.random() < 0.03,
         prices=some_prices(draw, now) if draw.random() < 0.7 else None,
@@ -135,6 +137,7 @@ def some_group(draw: random.Random, name: str, parent: str | None, chatty: float
         max_energy_wh=maybe(lambda: draw.choice((0, 10_000, 20_000))),
         denied_sites=maybe(lambda: frozenset(draw.sample(SITES, draw.choice((0, 1, 1, 2))))),
         preferred_sites=maybe(lambda: frozenset(draw.sample(SITES, draw.choice((0, 1, 2, 3))))),
+        fence=maybe(lambda: some_fence(draw)),
         holidays=maybe(lambda: some_holidays(draw)),
         connectors=maybe(lambda: frozenset(draw.sample(CONNECTORS, draw.choice((0, 1, 2, 3, 3))))),
         max_power_w=maybe(lambda: draw.choice((0, 22_000, 22_000, 300_000))),
@@ -156,6 +159,25 @@ def some_group(draw: random.Random, name: str, parent: str | None, chatty: float
 def some_visits(draw: random.Random, now: Instant) -> tuple[Visit, ...]:
     ends = [now.utc - draw.choice(GAPS) for _ in range(draw.choice((0, 0, 1, 3)))]
     return tuple(Visit(began=end - draw.choice(GAPS), ended=end) for end in sorted(ends))
+
+
+def some_position(draw: random.Random) -> Position:
+    return Position(
+        latitude_udeg=draw.randrange(-4, 5) * 1_000,
+        longitude_udeg=draw.randrange(-4, 5) * 1_000,
+        accuracy_m=draw.choice((None, 10, 10, 10, 100, 101)),
+        age_s=draw.choice((None, 0, 0, 0, 300, 301)),
+    )
+
+
+def some_fence(draw: random.Random) -> Fence:
+    """Corners on a small grid, so that positions often lie on edges and corners; edges may cross each other."""
+
+    def corner() -> Corner:
+        return Corner(latitude_udeg=draw.randrange(-4, 5) * 1_000, longitude_udeg=draw.randrange(-4, 5) * 1_000)
+
+    sizes = draw.choice(((3,), (4,), (5,), (3, 3), (4, 6)))
+    return Fence(polygons=tuple(tuple(corner() for _ in range(size)) for size in sizes))
 
 
 def some_caps(draw: random.Random) -> PriceCaps:

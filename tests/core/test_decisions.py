@@ -18,7 +18,7 @@ from agent.core.instants import ClockQuality
 from agent.core.policy import Group, Policy, TokenStatus
 from agent.core.reasons import ReasonCode
 from agent.core.requests import Given, Place, Usage
-from agent.core.terms import Effect, Kind, Lenience, Prompt, Velocity
+from agent.core.terms import Effect, Fence, Kind, Lenience, Prompt, Velocity
 from tests.core.builders import (
     NOON,
     a_group,
@@ -40,6 +40,7 @@ from tests.core.random_questions import (
     SITES,
     a_question,
     some_demand,
+    some_fence,
     some_group,
     some_holidays,
     some_schedule,
@@ -173,6 +174,7 @@ def narrower(group: Group, draw: random.Random) -> Group:
         max_energy_wh=less(group.max_energy_wh, 10_000),
         denied_sites=(group.denied_sites or frozenset()) | {draw.choice(SITES)},
         holidays=group.holidays or some_holidays(draw),
+        fence=narrower_fence(group.fence or some_fence(draw)),
         connectors=fewer(group.connectors, CONNECTORS),
         max_power_w=less(group.max_power_w, 300_000),
         demands=(*group.demands, some_demand(draw)),
@@ -187,6 +189,10 @@ def narrower(group: Group, draw: random.Random) -> Group:
         max_odometer_increase_km=less(group.max_odometer_increase_km, 500),
         effects={kind: effect for kind, effect in group.effects.items() if draw.random() < 0.5},
     )
+
+
+def narrower_fence(fence: Fence) -> Fence:
+    return replace(fence, polygons=fence.polygons[1:], max_age_s=1, max_accuracy_m=1)
 
 
 @fast

@@ -80,6 +80,9 @@ POLICY_FAULTS: list[tuple[str, Spoil, str]] = [
     ("currency in words", _group(prices={**PRICES, "currency": "Euro"}), "groups.fleet.prices.currency: "),
     ("more than a full battery", _group(target_soc_percent=101), "groups.fleet.target_soc_percent: "),
     ("looking back for longer than is remembered", _group(min_gap_s=32 * 86_400), "groups.fleet.min_gap_s: "),
+    ("area of two corners", _group(fence={"polygons": [[["50", "10"], ["51", "10"]]]}), "fence.polygons.0: "),
+    ("corner beyond the pole", _group(fence={"polygons": [[["91", "1"]] * 3]}), "beyond a pole"),
+    ("corner with a binary fraction", _group(fence={"polygons": [[[50.5, 1]] * 3]}), "must be degrees as text"),
     ("connector in words", _group(connectors=["Type 2"]), "groups.fleet.connectors.0: "),
 ]
 
@@ -117,6 +120,7 @@ EVERYTHING: dict[str, Any] = {
     "max_duration_s": 14_400,
     "velocity": {"sessions": 3, "window_s": 86_400},
     "min_gap_s": 600,
+    "fence": {"polygons": [[["50", "10"], ["50.5", "12.000001"], ["52", "-10"]]], "max_age_s": 60},
     "prompts": ["pin", "odometer"],
     "max_odometer_increase_km": 1_500,
     "max_start_soc_percent": 80,

@@ -1,4 +1,4 @@
-"""Rules about where: the network, the country and the site of the charge."""
+"""Rules about where: the network, the country, the area and the site of the charge."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from functools import lru_cache
 
 from agent.core.countries import normalise_country
 from agent.core.policy import normalise_network
+from agent.core.positions import lies_in
 from agent.core.reasons import ReasonCode
 from agent.core.rules.question import Objection, Question, listed
 
@@ -48,6 +49,27 @@ def site_allowed(asked: Question) -> Iterator[Objection]:
             yield Objection(code=ReasonCode.SITE, limit=limit, level=level, missing=True)
         elif site in networks_of(level.denied_sites):
             yield Objection(code=ReasonCode.SITE, observed=asked.request.place.site or "", limit=limit, level=level)
+
+
+def inside_fence(asked: Question) -> Iterator[Objection]:
+    """The position lies in an area of every level that has some. Too old or too vague, it is missing."""
+    position = asked.request.place.position
+    for level in asked.levels:
+        if level.fence is None:
+            continue
+        if position is None:
+            yield Objection(code=ReasonCode.GEOFENCE, limit="a position", level=level, missing=True)
+        elif position.age_s is None or position.age_s > level.fence.max_age_s:
+            limit = f"{level.fence.max_age_s} s old"
+            observed = f"{position.age_s} s old" if position.age_s is not None else "of unknown age"
+            yield Objection(code=ReasonCode.GEOFENCE, observed=observed, limit=limit, level=level, missing=True)
+        elif position.accuracy_m is None or position.accuracy_m > level.fence.max_accuracy_m:
+            limit = f"to {level.fence.max_accuracy_m} m"
+            observed = f"to {position.accuracy_m} m" if position.accuracy_m is not None else "of unknown accuracy"
+            yield Objection(code=ReasonCode.GEOFENCE, observed=observed, limit=limit, level=level, missing=True)
+        elif not any(lies_in(position, polygon) for polygon in level.fence.polygons):
+            observed = f"{position.latitude_udeg / 1_000_000:.6f} {position.longitude_udeg / 1_000_000:.6f}"
+            yield Objection(code=ReasonCode.GEOFENCE, observed=observed, limit="inside the area", level=level)
 
 
 def site_preferred(asked: Question) -> Iterator[Objection]:
