@@ -156,7 +156,6 @@ class Charger(Section):
     meter: bool = True
     prices: Prices | None = None
 
-
     @model_validator(mode="after")
     def position_is_whole(self) -> Charger:
         if (self.latitude is None) != (self.longitude is None):

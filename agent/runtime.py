@@ -12,8 +12,8 @@ import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, suppress
 from dataclasses import asdict
-from decimal import Decimal
 from datetime import timedelta
+from decimal import Decimal
 from functools import partial
 from importlib.metadata import version
 from typing import Any

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -185,6 +186,25 @@ def rules_of(group: Group) -> Iterator[str]:
         "sessions per token": group.max_sessions_per_token,
         "sessions per vehicle": group.max_sessions_per_vehicle,
         "energy": group.max_energy_wh and f"{group.max_energy_wh} Wh",
+        "also rules about": ", ".join(further_rules(group)) or None,
     }
     text = "; ".join(f"{name}: {value}" for name, value in said.items() if value is not None)
     yield f"group {group.id}{f' (of {group.parent})' if group.parent else ''}: {text or 'nothing of its own'}"
+
+
+SAID_IN_FULL = {
+    "networks",
+    "countries",
+    "schedule",
+    "max_sessions_per_token",
+    "max_sessions_per_vehicle",
+    "max_energy_wh",
+}
+
+
+def further_rules(group: Group) -> Iterator[str]:
+    """The names of what else this level says: whoever wants it in full has the signed policy in the file."""
+    silent = type(group)(id=group.id, parent=group.parent)
+    for field in fields(group):
+        if field.name not in SAID_IN_FULL and getattr(group, field.name) != getattr(silent, field.name):
+            yield field.name.replace("_", " ")

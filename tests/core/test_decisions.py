@@ -79,6 +79,7 @@ def test_a_second_evaluator_agrees() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_second_evaluator_agrees_on_many_more() -> None:
     assert compare(range(10_000, 110_000))[0] == []
 
