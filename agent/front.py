@@ -15,6 +15,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from agent.thrift import give_back
+
 if TYPE_CHECKING:
     from agent.runtime import Runtime
 
@@ -43,6 +45,7 @@ async def _answer(runtime: Runtime, listening: socket.socket) -> None:
     await _knock(listening)
     # In a thread: a card is decided meanwhile.
     api = await asyncio.to_thread(import_module, "agent.api")
+    give_back()
     await api.Api(runtime).serve(listening)
 
 

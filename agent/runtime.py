@@ -20,6 +20,7 @@ from typing import Any
 
 from agent import views
 from agent.cache.cache import PolicyCache
+from agent.cache.examination import in_a_process
 from agent.care import JournalCare
 from agent.certificate_watch import CertificateWatch
 from agent.clock import Clock, SystemClock
@@ -47,6 +48,7 @@ from agent.past import history_of
 from agent.performer import Performer
 from agent.service import Service
 from agent.store import Store
+from agent.thrift import give_back
 from agent.updates import PolicyUpdates
 from agent.vault import Vault
 from agent.wire import open_envelope
@@ -145,6 +147,7 @@ class Runtime:
                 parts = [tasks.create_task(part, name=name) for name, part in self._parts().items()]
                 work = tasks.create_task(self.service.work(), name="service")
                 self.service.ready(f"deciding; {len(self.readers)} readers, {len(self.chargers)} chargers")
+                give_back()
                 await stop.wait()
                 self.service.stop()
                 await work
@@ -289,6 +292,7 @@ class Runtime:
         """The bundle says who may acknowledge records: what waited for that need not wait longer."""
         if self.uplink is not None:
             self.uplink.keys_changed()
+        give_back()
 
     async def _part_ways(self, event: Diverged) -> None:
         """Go on under a new journal id. Without room it is tried again when the backend says it again."""
@@ -327,6 +331,7 @@ class Runtime:
             root=root,
             key=self.vault.token_key,
             now=self.clock.now(),
+            examine=in_a_process,
         )
         if unusable is not None and cache.active is None:
             cache.close()

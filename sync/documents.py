@@ -14,8 +14,7 @@ import asyncio
 import hashlib
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Protocol, TypeVar
 
 from tuf.api.exceptions import BadVersionNumberError, RepositoryError
@@ -26,26 +25,13 @@ from tuf.ngclient.config import EnvelopeType
 from sync import bundle
 from sync.carriers import Carrier, CarrierError, DocumentTooLarge
 from sync.trust_store import Remembered, Role, Trust
+from sync.verdicts import Moment, Part, Rejected, Verified
 
-MAX_ISSUED_AHEAD = timedelta(days=1)  # a publisher's clock may be wrong by a zone, not by a year
 _MAX_VERSION = 2**53  # still exact in every JSON reader, and far from SQLite's 2**63
 _TARGET_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}(/[a-z0-9][a-z0-9._-]{0,63}){0,3}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Moment:
-    """When the update is made. `latest` is the newest moment known to have passed (clock or floor).
-
-    `clock_proven` lets a signed time that lies far ahead be noticed.
-    """
-
-    latest: datetime
-    clock_proven: bool
-    boot: str
-    monotonic_ms: int
 
 
 class Parts(Protocol):
@@ -56,37 +42,6 @@ class Parts(Protocol):
         ...
 
     def add(self, sha256: str, body: bytes) -> None: ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
-    sha256: str
-    size_bytes: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verified:
-    """Every signature, version, expiry, length and hash is right, and every part is kept. Not remembered yet.
-
-    `roots` are the new ones that were followed on the way, oldest first.
-    """
-
-    trust: Trust
-    targets: Mapping[str, Part]
-    roots: tuple[bytes, ...] = ()
-
-    @property
-    def version(self) -> int:
-        return self.trust.targets.version
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rejected:
-    """`error` is a stable name (tuf's own where tuf refused). `transient`: the carrier's fault, waiting can help."""
-
-    error: str
-    detail: str
-    transient: bool = False
 
 
 class _RejectedError(Exception):
@@ -208,7 +163,7 @@ class Documents:
         if known is not None and known.timestamp.keys == timestamp.keys and issued < known.issued:
             raise _RejectedError("TimeWentBack", f"issued {text}, but {known.issued:%Y-%m-%dT%H:%M:%SZ} was seen")
         # A signed time raises the time floor for good, so one that is absurd must not pass while we can tell.
-        if now.clock_proven and issued > now.latest + MAX_ISSUED_AHEAD:
+        if now.is_absurd(issued):
             raise _RejectedError("IssuedInFuture", f"issued {text}, but it is {now.latest:%Y-%m-%dT%H:%M:%SZ}")
         return issued
 

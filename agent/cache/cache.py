@@ -10,26 +10,34 @@ import asyncio
 import contextlib
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from agent.cache.archive import PROVING_PARTS, Archive
 from agent.cache.contents import Contents, KeyUse, ServiceKey
-from agent.cache.generations import Generation, GenerationDamaged, Generations, Loaded
-from agent.cache.parts import PartLost, PartStore
+from agent.cache.examination import (
+    Case,
+    Examination,
+    ExaminationFailed,
+    Examine,
+    Once,
+    Unfit,
+    hashes,
+    here,
+    is_the_same,
+)
+from agent.cache.generations import GenerationDamaged, Loaded
+from agent.cache.parts import PartLost
 from agent.cache.tokens import TokensUnreadable, TokenTable
 from agent.core.credentials import key_check
 from agent.core.instants import ClockQuality, Instant
 from agent.core.policy import Policy, Token
 from sync.bundle import SignedBundle
-from sync.carriers import Carrier
+from sync.carriers import Carrier, CarrierError
 from sync.trust_store import Remembered, Trust, TrustStore, TrustStoreBusy, TrustStoreDamaged, TrustStoreError
-
-if TYPE_CHECKING:  # tuf and pydantic are loaded by the first update, not by the start
-    from sync.documents import Verified
+from sync.verdicts import Moment, Rejected, Verified
 
 __all__ = [
     "Activated",
@@ -97,14 +105,18 @@ class PolicyCache:
     trusted is in force, and nobody charges when nothing can.
     """
 
-    def __init__(self, folder: Path, *, fleet: str, root: bytes, key: bytes, now: Instant) -> None:
+    def __init__(
+        self, folder: Path, *, fleet: str, root: bytes, key: bytes, now: Instant, examine: Examine = here
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.findings: list[str] = []
         self._fleet = fleet
         self._root = root
         self._key_check = key_check(key)
-        self._parts = PartStore(folder / "parts")
-        self._generations = Generations(folder / "generations", self._parts)
+        self._case = Case(folder=folder, fleet=fleet, root=root, key_check=self._key_check)
+        self._examine = examine
+        self._parts = self._case.parts
+        self._generations = self._case.generations
         self.archive = Archive(folder / "archive")
         self._store = self._open_store(folder / "trust.sqlite")
         self._remembered: Remembered | None = None
@@ -152,6 +164,8 @@ class PolicyCache:
             return Refused(error="StorageUnusable", detail=f"{type(error).__name__}: {error}", transient=True)
         except PartLost as error:
             return Refused(error="PartLost", detail=str(error), transient=True)
+        except ExaminationFailed as error:
+            return Refused(error="ExaminationFailed", detail=str(error), transient=True)
         finally:
             self._is_updating = False
 
@@ -162,9 +176,6 @@ class PolicyCache:
             self._store.close()
 
     async def _update(self, carrier: Carrier, now: Instant) -> Update:
-        from agent.cache.documents import DocumentUnfit
-        from sync.documents import Documents, Moment, Rejected
-
         if self._store is None:
             return Refused(error="StorageUnusable", detail="; ".join(self.findings), transient=True)
         moment = Moment(
@@ -173,27 +184,41 @@ class PolicyCache:
             boot=now.boot,
             monotonic_ms=now.monotonic_ms,
         )
-        documents = Documents(fleet=self._fleet, root=self._root)
-        verified = await documents.verify(carrier, remembered=self._remembered, now=moment, parts=self._parts)
+        once = Once(carrier)
+        if self._active is not None and await self._is_confirmed(once, moment):
+            return Unchanged(policy=self._active.policy)
+        async with self._examine(self._case, once, self._remembered, moment) as examination:
+            return await self._judged(examination, self._store)
+
+    async def _is_confirmed(self, carrier: Carrier, now: Moment) -> bool:
+        """The carrier offers what is in force, as it was verified before: by far the most frequent case."""
+        loaded, remembered = self._loaded, self._remembered
+        if self._is_suspect or loaded is None or remembered is None or remembered.bundle != loaded.name:
+            return False
+        try:
+            return await is_the_same(self._case, carrier, remembered, loaded.generation.parts, now)
+        except CarrierError:
+            return False  # the examination asks again, and says what is wrong
+
+    async def _judged(self, examination: Examination, store: TrustStore) -> Update:
+        verified = examination.verdict
         if isinstance(verified, Rejected):
             return Refused(error=verified.error, detail=verified.detail, transient=verified.transient)
-
         if self._loaded is not None and self._holds(self._loaded, verified):
-            active = await self._confirm(self._loaded, self._store, verified.trust)
+            active = await self._confirm(self._loaded, store, verified.trust)
             if verified.roots:
                 await asyncio.to_thread(self._keep_proof, self._loaded, verified.roots)
             return Unchanged(policy=active.policy)
-        try:
-            name = await asyncio.to_thread(self._build, verified)
-        except DocumentUnfit as error:
-            return Refused(error=error.code, detail=str(error))
-        activated = await self._switch(name, self._store, verified.trust)
+        built = await examination.build()
+        if isinstance(built, Unfit):
+            return Refused(error=built.code, detail=built.detail)
+        activated = await self._switch(built, store, verified.trust)
         if self._loaded is not None:
             await asyncio.to_thread(self._keep_proof, self._loaded, verified.roots)
         return activated
 
     def _holds(self, loaded: Loaded, verified: Verified) -> bool:
-        return not self._is_suspect and loaded.generation.parts == _hashes(verified)
+        return not self._is_suspect and loaded.generation.parts == hashes(verified)
 
     async def _confirm(self, loaded: Loaded, store: TrustStore, trust: Trust) -> Active:
         remembered = Remembered(trust=trust, bundle=loaded.name)
@@ -202,32 +227,6 @@ class PolicyCache:
         self._remembered = remembered
         self._active = _activate(loaded, trust)
         return self._active
-
-    def _build(self, verified: Verified) -> str:
-        """In a thread: parse, cross-check and write the new generation. Raises DocumentUnfit."""
-        from agent.cache.documents import DocumentUnfit, read_contents, read_shard, shard_prefix
-
-        parts = _hashes(verified)
-        documents = {name: sha256 for name, sha256 in parts.items() if not name.startswith("tokens/")}
-        contents = read_contents({name: self._parts.read(sha256) for name, sha256 in documents.items()})
-        if contents.fleet != self._fleet:
-            raise DocumentUnfit("policy.json", f"is for fleet {contents.fleet!r}", code="WrongFleet")
-        if contents.key_check != self._key_check:
-            raise DocumentUnfit(
-                "policy.json",
-                f"its tokens are made with reference key {contents.key_check}, this device has {self._key_check}: "
-                "give the device the fleet's token key",
-                code="TokenKeyMismatch",
-            )
-
-        def tokens() -> Iterator[Token]:
-            for name in sorted(parts):
-                if name.startswith("tokens/"):
-                    if shard_prefix(name) is None:
-                        raise DocumentUnfit(name, "is no token shard; they are tokens/00.json to tokens/ff.json")
-                    yield from read_shard(name, self._parts.read(parts[name]), contents)
-
-        return self._generations.build(Generation(contents=contents, parts=parts, trust=verified.trust), tokens())
 
     async def _switch(self, name: str, store: TrustStore, trust: Trust) -> Activated:
         """The one moment: floors and generation in one transaction; before it the old one is in force, then the new."""
@@ -375,10 +374,6 @@ def _seen_at_least_since(trust: Trust, now: Instant) -> Trust:
     if trust.received_boot == now.boot:
         return trust
     return replace(trust, received_boot=now.boot, received_ms=now.monotonic_ms)
-
-
-def _hashes(verified: Verified) -> dict[str, str]:
-    return {name: part.sha256 for name, part in verified.targets.items()}
 
 
 def _set_aside(path: Path) -> None:

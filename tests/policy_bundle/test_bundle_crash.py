@@ -20,6 +20,7 @@ WATCHED = tuple(
     str(ROOT / each)
     for each in (
         "agent/cache/cache.py",
+        "agent/cache/examination.py",
         "agent/cache/generations.py",
         "agent/cache/parts.py",
         "agent/cache/tokens.py",
