@@ -99,7 +99,8 @@ class PricesBody(Body):
 class InputBody(Body):
     """What the driver was asked for (`needs` of the answer before)."""
 
-    pin: Annotated[str, Field(pattern=PIN, repr=False)] | None = None
+    # repr belongs to the field: inside the union it would be ignored, and a PIN would show.
+    pin: Annotated[Annotated[str, Field(pattern=PIN)] | None, Field(repr=False)] = None
     odometer_km: Annotated[int, Field(ge=0, le=10_000_000)] | None = None
 
 
