@@ -61,8 +61,11 @@ class JournalFolder:
         return descriptor
 
     def stopped_uncleanly(self) -> bool:
-        """A clean close folds the WAL into the database and removes it."""
-        return self._running.exists() or (self.wal.exists() and self.wal.stat().st_size > 0)
+        """A clean close folds the WAL into the database and removes it. What cannot be looked at is no clean stop."""
+        try:
+            return _is_there(self._running) or (self.wal.exists() and self.wal.stat().st_size > 0)
+        except OSError:
+            return True
 
     def known_journal(self) -> str | None:
         """The id of the journal that lives, or lived, here. It survives the database."""
@@ -73,7 +76,7 @@ class JournalFolder:
         return text if _ID.fullmatch(text) else None
 
     def has_history(self) -> bool:
-        return self._id.exists() or any(self.path.glob("journal.db.*-*"))
+        return _is_there(self._id) or any(self.path.glob("journal.db.*-*"))
 
     def mark_open(self, journal: str) -> None:
         """Best effort: on a full disk the journal opens all the same, and its WAL then tells of an unclean stop."""
@@ -146,3 +149,11 @@ class JournalFolder:
             named = _ASIDE.fullmatch(path.name)
             if named is not None:
                 yield named[1], int(named[2]), path
+
+
+def _is_there(path: Path) -> bool:
+    """Also when the file system refuses to say more of it: a flash that lied leaves such entries (EBADMSG)."""
+    try:
+        return path.exists()
+    except OSError:
+        return True

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.core.facts import JournalOpened
-from agent.journal import Journal
+from agent.journal import Journal, StorageBroken
 from agent.journal.verification import Anchor, verify
 from agent.vault import Vault
 from agent.wire import open_record
@@ -58,7 +58,10 @@ class OurJudge:
         promises = Promises.read(marks)
         try:
             for judge in (self._key, self._old_journal, self._journal, self._policy):
-                verdict = judge(state, promises)
+                try:
+                    verdict = judge(state, promises)
+                except StorageBroken:
+                    verdict = judge(state, promises)  # as agent/store.py does: open it again, which salvages it
                 if verdict is not GOOD:
                     return verdict
         except Exception as error:  # noqa: BLE001 - whatever it is: the service would not have started

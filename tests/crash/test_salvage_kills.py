@@ -131,3 +131,21 @@ def test_a_kill_between_any_lines_of_a_salvage_loses_nothing_readable(
         kills += died
         line += STEP if line < 3_000 else 40 * STEP
     assert kills > 50
+
+
+@pytest.mark.parametrize("mark", ["journal.running", "journal.id"])
+@pytest.mark.parametrize("has_store", [True, False])
+def test_a_mark_that_cannot_even_be_looked_at_does_not_stop_a_start(tmp_path: Path, mark: str, has_store: bool) -> None:
+    """A flash that lied leaves entries in a folder that the file system itself refuses (EBADMSG)."""
+    with open_journal(tmp_path) as journal:
+        journal.append(at(authorised("open")))
+    (tmp_path / mark).unlink(missing_ok=True)
+    (tmp_path / mark).symlink_to("x" * 300)  # ENAMETOOLONG at every look
+    if not has_store:
+        (tmp_path / "journal.db").unlink()
+
+    with open_journal(tmp_path) as journal:
+        assert [facts[0].session for facts in journal.open_sessions()] == (["open"] if has_store else [])
+        first = open_record(bodies_of(journal)[0]).fact
+        assert isinstance(first, JournalOpened)
+        assert first.reason == ("created" if has_store else "storage lost")
