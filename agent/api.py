@@ -6,6 +6,7 @@ Access is by the socket's file mode. Untrusted bytes become observations here; w
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import re
 import secrets
@@ -13,6 +14,7 @@ import socket
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -24,6 +26,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from agent.contract_desk import DeskShut, NoWallet
+from agent.contracts import messages
+from agent.contracts.descriptions import BODIES as CONTRACT_BODIES
 from agent.core import observations
 from agent.core.decisions import Granted, NeedsInput
 from agent.core.effects import Reply
@@ -169,7 +174,7 @@ class ExportBody(Body):
     path: str
 
 
-BODIES: dict[str, type[Body]] = {
+MODELS: dict[str, type[Body]] = {
     "post /v1/decisions": DecisionBody,
     "post /v1/taps": TapBody,
     "post /v1/chargers/{name}/events": EventBody,
@@ -208,13 +213,20 @@ class Api:
             Route("/v1/decisions", self.decide, methods=["POST"]),
             Route("/v1/taps", self.tap, methods=["POST"]),
             Route("/v1/chargers/{name}/events", self.report, methods=["POST"]),
+            Route("/v1/contracts", self.contracts, methods=["GET"]),
+            Route("/v1/contracts/sign-authorization", self.sign_authorization, methods=["POST"]),
+            Route("/v1/contracts/sign-installation", self.sign_installation, methods=["POST"]),
+            Route("/v1/contracts/install", self.install, methods=["POST"]),
+            Route("/v1/contracts/remove", self.remove, methods=["POST"]),
+            Route("/v1/contracts/verify", self.verify, methods=["POST"]),
             Route("/v1/journal", self.journal, methods=["GET"]),
             Route("/v1/journal/export", self.export, methods=["POST"]),
             Route("/v1/events", self.events, methods=["GET"]),
         ]
 
     async def openapi(self, request: Request) -> Response:
-        return JSONResponse(description(VERSION, {name: body.model_json_schema() for name, body in BODIES.items()}))
+        bodies = {name: body.model_json_schema() for name, body in MODELS.items()}
+        return JSONResponse(description(VERSION, bodies | CONTRACT_BODIES))
 
     async def status(self, request: Request) -> Response:
         return JSONResponse(await self._runtime.status())
@@ -269,6 +281,43 @@ class Api:
         name = request.path_params["name"]
         self._runtime.report(name, event_of(name, await read(request, EventBody)))
         return JSONResponse({"accepted": True}, status_code=202)
+
+    async def contracts(self, request: Request) -> Response:
+        return JSONResponse({"contracts": await self._runtime.contracts.contracts()})
+
+    async def sign_authorization(self, request: Request) -> Response:
+        """`input` and `position` are as with a card; the rest is the vehicle's stack's."""
+        document = await read_document(request)
+        given = checked(InputBody, document.pop("input", {}), "input.")
+        where = checked(PositionBody, document.pop("position"), "position.") if "position" in document else None
+        asked = messages.read_authorization(document)
+        decide = partial(
+            self._runtime.decide_contract,
+            told=Told(pin=given.pin, odometer_km=given.odometer_km),
+            position=None if where is None else where.position(),
+        )
+        try:
+            return JSONResponse(await self._runtime.contracts.sign(asked, decide))
+        except TimeoutError as error:
+            raise Problem(504, "not decided in time, and nothing was signed; see `roamkey status`") from error
+
+    async def sign_installation(self, request: Request) -> Response:
+        asked = messages.read_request(await read_document(request))
+        return JSONResponse(await self._runtime.contracts.ask_for_contract(asked))
+
+    async def install(self, request: Request) -> Response:
+        response = messages.read_installation(await read_document(request))
+        return JSONResponse(await self._runtime.contracts.install(response))
+
+    async def remove(self, request: Request) -> Response:
+        fingerprint = messages.read_fingerprint(await read_document(request))
+        if not await self._runtime.contracts.remove(fingerprint):
+            raise Problem(404, "no contract with this certificate; `roamkey contract list` shows those that are here")
+        return JSONResponse({"removed": fingerprint})
+
+    async def verify(self, request: Request) -> Response:
+        asked = messages.read_verification(await read_document(request))
+        return JSONResponse(await self._runtime.contracts.verify(asked))
 
     async def journal(self, request: Request) -> Response:
         return JSONResponse(await self._runtime.journal_page(page(request, "after", -1), page(request, "limit", 100)))
@@ -328,8 +377,12 @@ async def told(request: Request, error: Exception) -> Response:
             return refusal(error.status, str(error))
         case UnknownDevice():
             return refusal(404, str(error))
-        case ChargerUnavailable():
+        case ChargerUnavailable() | DeskShut():
             return refusal(503, str(error))
+        case messages.MessageUnfit():
+            return refusal(422, str(error))
+        case NoWallet():
+            return refusal(409, str(error))
         case NotStored():
             return refusal(507, f"nothing was decided, since it could not be recorded: {error}")
         case HTTPException():
@@ -339,7 +392,10 @@ async def told(request: Request, error: Exception) -> Response:
             return refusal(500, str(error))
 
 
-ANSWERS = (Problem, UnknownDevice, ChargerUnavailable, NotStored, JournalError, HTTPException, Exception)
+ANSWERS = (
+    Problem, UnknownDevice, ChargerUnavailable, DeskShut, messages.MessageUnfit, NoWallet, NotStored, JournalError,
+    HTTPException, Exception,
+)  # fmt: skip
 
 
 def refusal(status: int, text: str) -> Response:
@@ -347,15 +403,38 @@ def refusal(status: int, text: str) -> Response:
 
 
 async def read(request: Request, kind: type[B]) -> B:
+    body = await whole_body(request)
+    try:
+        return kind.model_validate_json(body)
+    except ValidationError as error:
+        raise Problem(422, "; ".join(problem(each) for each in error.errors(include_input=False))) from None
+
+
+async def whole_body(request: Request) -> bytes:
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
         if len(body) > BODY_LIMIT_BYTES:
             raise Problem(413, f"the body is larger than {BODY_LIMIT_BYTES} bytes")
+    return bytes(body)
+
+
+async def read_document(request: Request) -> dict[str, Any]:
+    """Of a message about contracts; what must be in it is agent/contracts/messages.py."""
     try:
-        return kind.model_validate_json(bytes(body))
+        document = json.loads(await whole_body(request))
+    except (ValueError, RecursionError) as error:
+        raise Problem(422, "body: is no JSON") from error
+    if not isinstance(document, dict):
+        raise Problem(422, "body: is no JSON object")
+    return document
+
+
+def checked(kind: type[B], value: object, where: str) -> B:
+    try:
+        return kind.model_validate(value)
     except ValidationError as error:
-        raise Problem(422, "; ".join(problem(each) for each in error.errors(include_input=False))) from None
+        raise Problem(422, "; ".join(where + problem(each) for each in error.errors(include_input=False))) from None
 
 
 def problem(error: Mapping[str, Any]) -> str:

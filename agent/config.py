@@ -163,6 +163,35 @@ class Charger(Section):
         return self
 
 
+class Pkcs11(Section):
+    """A token that keeps the contract keys, such as a TPM through tpm2-pkcs11. Needs the extra `hsm`.
+
+    A systemd credential named contract-keys.pin is taken when `pin`, a file, is left out.
+    """
+
+    module: Path
+    token: Annotated[str, Field(min_length=1)]
+    pin: Path | None = None
+
+
+class Contracts(Section):
+    """The vehicle's wallet of ISO 15118 contracts; without this section the device has none.
+
+    `folder` defaults to `contracts` in the state folder. A systemd credential named contract-keys.passphrase is taken
+    when `passphrase`, a file, is left out; with a token there is none.
+    """
+
+    folder: Path | None = None
+    passphrase: Path | None = None
+    pkcs11: Pkcs11 | None = None
+
+    @model_validator(mode="after")
+    def one_key_store(self) -> Contracts:
+        if self.pkcs11 is not None and self.passphrase is not None:
+            raise ValueError("passphrase is for keys in files and pkcs11 for keys in a token: leave one out")
+        return self
+
+
 class Config(Section):
     device: Device
     trust: Trust = Trust()
@@ -172,6 +201,7 @@ class Config(Section):
     time: Time = Time()
     sessions: Sessions = Sessions()
     journal: Journal = Journal()
+    contracts: Contracts | None = None
     reader: tuple[Reader, ...] = ()
     charger: tuple[Charger, ...] = ()
 
@@ -194,6 +224,11 @@ class Config(Section):
     @property
     def state_folder(self) -> Path:
         return self.device.state or Path(os.environ.get("STATE_DIRECTORY", "/var/lib/roamkey").split(":")[0])
+
+    @property
+    def contracts_folder(self) -> Path:
+        named = self.contracts.folder if self.contracts is not None else None
+        return named or self.state_folder / "contracts"
 
     @property
     def socket(self) -> Path:

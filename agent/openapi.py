@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from agent.contracts import descriptions as contracts
+
 _DECISION = {
     "type": "object",
     "required": ["outcome", "needs", "decision", "session", "reasons"],
@@ -58,6 +60,26 @@ def description(version: str, bodies: dict[str, dict[str, Any]]) -> dict[str, An
                 parameters=[path("name")],
                 status="202",
             )
+        },
+        "/v1/contracts": {
+            "get": operation("The ISO 15118 contracts in the vehicle's wallet, with states", contracts.LIST)
+        },
+        "/v1/contracts/sign-authorization": {
+            "post": operation(
+                "Sign an AuthorizationReq if the fleet's policy permits; the decision is recorded first, "
+                "and each challenge is signed once",
+                contracts.SIGNED,
+            )
+        },
+        "/v1/contracts/sign-installation": {
+            "post": operation("Sign a CertificateInstallationReq with the vehicle's own key", contracts.SIGNED)
+        },
+        "/v1/contracts/install": {
+            "post": operation("Verify a CertificateInstallationRes whole and keep its contract", contracts.INSTALLED)
+        },
+        "/v1/contracts/remove": {"post": operation("Destroy a contract's key and forget the contract", _OBJECT)},
+        "/v1/contracts/verify": {
+            "post": operation("Judge a contract that a vehicle shows to a charger, offline", contracts.VERDICT)
         },
         "/v1/journal": {
             "get": operation(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import secrets
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, suppress
 from dataclasses import asdict
@@ -16,7 +17,7 @@ from datetime import timedelta
 from decimal import Decimal
 from functools import partial
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agent import views
 from agent.cache.cache import PolicyCache
@@ -25,15 +26,17 @@ from agent.care import JournalCare
 from agent.certificate_watch import CertificateWatch
 from agent.clock import Clock, SystemClock
 from agent.config import Config
+from agent.contract_desk import ContractDesk
 from agent.core import observations
 from agent.core.agent import Agent
-from agent.core.effects import Effect
+from agent.core.contracts.emaid import names_of
+from agent.core.effects import Effect, Reply
 from agent.core.instants import ClockQuality, Instant
 from agent.core.memory import Setup, Timing
 from agent.core.observations import Presented
 from agent.core.positions import Position
 from agent.core.prices import plain_prices
-from agent.core.requests import Place
+from agent.core.requests import Place, Told
 from agent.core.sessions import Session, fold
 from agent.edge import from_charger, from_reader, from_uplink
 from agent.enrolment import Enrolment, tls_of
@@ -63,6 +66,9 @@ from sync.carriers import Carrier, FolderCarrier
 from sync.link import LinkSettings, Protocol
 from sync.ports import Connected, Diverged, PolicyHint, Sealed, UplinkEvent
 from sync.uplink import Uplink, UplinkSettings
+
+if TYPE_CHECKING:
+    from agent.contracts.wallet import Asked as ContractAsked
 
 log = logging.getLogger("roamkey")
 
@@ -99,6 +105,9 @@ class Runtime:
         self.vault = Vault.open(config.state_folder / "vault", token_key=config.token_key_file)
         self.cache = self._opened_cache()
         self.identity = Identity(key=self.vault.token_key, lookup=self.cache.lookup)
+        self.contracts = ContractDesk(
+            config.contracts, folder=config.contracts_folder, clock=self.clock, papers=self._trust_papers
+        )
         self.readers: dict[str, Reader] = {
             each.name: open_reader(each.name, profile=load_profile(each.profile), port=each.port)
             for each in config.reader
@@ -157,6 +166,7 @@ class Runtime:
                     part.cancel()
         finally:
             self.care.note_time(at_least=timedelta(0))
+            self.contracts.close()
             await self.store.close()
             self.cache.close()
 
@@ -180,6 +190,8 @@ class Runtime:
             parts["certificate watch"] = self.certificate.run()
         parts["policy updates"] = self.updates.run()
         parts["journal care"] = self.care.run()
+        if self.contracts.has_wallet:
+            parts["contract care"] = self.contracts.care()
         return parts
 
     async def _open(self) -> None:
@@ -211,6 +223,23 @@ class Runtime:
 
     def present(self, uid: str) -> Presented:
         return self.identity.of(card_from_text(uid))
+
+    async def decide_contract(self, asked: ContractAsked, told: Told, position: Position | None = None) -> Reply:
+        """The fleet's policy on this contract in this session, recorded before the answer. Raises NotStored."""
+        names = sorted(names_of(asked.contract.emaid), key=lambda name: name != asked.contract.emaid.canonical)
+        question = observations.DecisionRequested(
+            request=secrets.token_hex(8),
+            presented=self.identity.of_contract(names),
+            charger=None,
+            place=Place(
+                evse=asked.context.evse,
+                network=asked.context.network,
+                country=asked.context.country,
+                position=position,
+            ),
+            told=told,
+        )
+        return await self.service.ask(question, question.request)
 
     def require_reader(self, name: str) -> None:
         if name not in self.readers:
@@ -316,6 +345,11 @@ class Runtime:
         self._loop.call_soon_threadsafe(tell, event)
 
     # The parts
+
+    def _trust_papers(self) -> tuple[str, Mapping[str, bytes]]:
+        """The bundle's documents about contracts and what names that bundle; on the contracts' thread."""
+        active = self.cache.active
+        return (active.policy.fingerprint if active is not None else "", self.cache.trust_papers())
 
     def _opened_cache(self) -> PolicyCache:
         """A root that went bad stops no decision: what it vouched for stays in force, and nothing newer is taken."""

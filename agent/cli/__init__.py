@@ -31,6 +31,7 @@ VERBS = (
     "price",
     "tariff",
     "ocmf",
+    "contract",
 )
 
 

@@ -1,21 +1,24 @@
-"""`roamkey contract verify|list|show`: judge a contract's chain offline, and see what the vehicle's wallet holds."""
+"""`roamkey contract`: the vehicle's wallet through the running service, and a chain judged offline without one."""
 
 from __future__ import annotations
 
 import argparse
+import base64
+import json
+import secrets
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent.cli import output
+from agent.cli.client import add_service_arguments, api_of
 
 if TYPE_CHECKING:
-    from agent.core.contracts.contract import Contract, State
     from agent.core.contracts.trust import TrustBundle
     from agent.core.contracts.verification import Verdict
     from agent.core.instants import Instant
 
-HELP = "judge a Plug & Charge contract offline, show the vehicle's contracts"
+HELP = "install, show, renew and try the vehicle's Plug & Charge contracts, or judge one offline"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,11 +36,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     lists = actions.add_parser("list", help="the contracts in the wallet, and their states")
     show = actions.add_parser("show", help="one contract of the wallet")
-    show.add_argument("fingerprint", metavar="FINGERPRINT", help="of its certificate; the beginning is enough")
     for action in (lists, show):
-        action.add_argument("--wallet", type=Path, required=True, metavar="FOLDER", help="the wallet's folder")
-    for action in (verify, lists, show):
-        action.add_argument("--json", action="store_true", help="for programs")
+        action.add_argument("--wallet", type=Path, metavar="FOLDER", help="read this wallet, without a service")
+    install = actions.add_parser("install", help="verify a CertificateInstallationRes whole and keep its contract")
+    install.add_argument("file", type=Path, metavar="FILE", help="as POST /v1/contracts/install takes it, JSON")
+    renew = actions.add_parser("renew", help="sign a CertificateInstallationReq; the vehicle's stack sends it")
+    renew.add_argument(
+        "--certificate", type=Path, required=True, metavar="FILE", help="the provisioning one, PEM or DER"
+    )
+    renew.add_argument("--root", type=root, action="append", required=True, metavar="SERIAL:ISSUER", help="known roots")
+    renew.add_argument("--id", default="id1", help="Id of the message's element (default: id1)")
+    remove = actions.add_parser("remove", help="destroy a contract's key and forget the contract")
+    for action in (show, remove):
+        action.add_argument("fingerprint", metavar="FINGERPRINT", help="of its certificate; the beginning is enough")
+    test = actions.add_parser("sign-test", help="ask for a signature over a random challenge, as a charge would")
+    for name in ("evse", "network", "country", "operator", "emaid"):
+        test.add_argument(f"--{name}", help="which contract" if name == "emaid" else f"the charger's {name}")
+    for action in (lists, show, install, renew, remove, test):
+        add_service_arguments(action)
+    verify.add_argument("--json", action="store_true", help="for programs")
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -45,7 +62,15 @@ def main(arguments: argparse.Namespace) -> int:
     from agent.contracts.shelf import ShelfDamaged
     from agent.contracts.trust_documents import TrustUnfit
 
-    actions = {"verify": verify, "list": show_all, "show": show_one}
+    actions = {
+        "verify": verify,
+        "list": show_all,
+        "show": show_one,
+        "install": install,
+        "renew": renew,
+        "remove": remove,
+        "sign-test": sign_test,
+    }
     try:
         return actions[arguments.action](arguments)
     except (FilesUnfit, TrustUnfit, ShelfDamaged) as error:
@@ -79,21 +104,15 @@ def verify(arguments: argparse.Namespace) -> int:
 
 
 def show_all(arguments: argparse.Namespace) -> int:
-    contracts, states = wallet(arguments)
+    contracts = wallet(arguments)
     if arguments.json:
-        output.print_json([contract_document(each, states[each.fingerprint]) for each in contracts])
+        output.print_json(contracts)
         return output.OK
     output.table(
         "contracts",
         ("contract", "state", "valid until", "priority", "certificate"),
         [
-            (
-                str(each.emaid),
-                states[each.fingerprint],
-                f"{each.not_after:%Y-%m-%d}",
-                each.priority,
-                each.fingerprint[:16],
-            )
+            (each["emaid"], each["state"], each["not_after"][:10], each["priority"], each["fingerprint"][:16])
             for each in contracts
         ],
     )
@@ -101,19 +120,91 @@ def show_all(arguments: argparse.Namespace) -> int:
 
 
 def show_one(arguments: argparse.Namespace) -> int:
-    contracts, states = wallet(arguments)
-    found = [each for each in contracts if each.fingerprint.startswith(arguments.fingerprint.lower())]
-    if len(found) != 1:
-        what = "no contract" if not found else f"{len(found)} contracts"
-        output.complain(f"{what} with a certificate {arguments.fingerprint}...: see `roamkey contract list`")
-        return output.NO_INPUT
-    document = contract_document(found[0], states[found[0].fingerprint])
+    document = the_one(arguments)
     if arguments.json:
         output.print_json(document)
     else:
         for name, value in document.items():
             output.say(f"{name.replace('_', ' ')}: {'none' if value is None else value}")
     return output.OK
+
+
+def install(arguments: argparse.Namespace) -> int:
+    try:
+        response = json.loads(arguments.file.read_bytes())
+    except ValueError as error:
+        output.complain(f"{arguments.file}: is no JSON ({error})")
+        return output.DATA
+    answer = api_of(arguments).post("/v1/contracts/install", response)
+    if arguments.json:
+        output.print_json(answer)
+    elif answer["installed"]:
+        done = "is here already" if answer["repeated"] else "is installed"
+        output.say(f"the contract {done}: certificate {answer['fingerprint'][:16]}")
+    else:
+        output.say(f"not installed, {answer['obstacle']}: {answer['detail']}")
+        for flaw in answer["flaws"]:
+            output.say(f"  {flaw['code']}: {flaw['detail']}")
+    return output.OK if answer["installed"] else output.DATA
+
+
+def renew(arguments: argparse.Namespace) -> int:
+    from agent.contracts.certificate_files import read_chain_file
+
+    certificate = base64.b64encode(read_chain_file(arguments.certificate)[0]).decode()
+    asked = {"id": arguments.id, "provisioning_certificate": certificate, "roots": arguments.root}
+    answer = api_of(arguments).post("/v1/contracts/sign-installation", asked)
+    if arguments.json:
+        output.print_json(answer)
+    elif answer["signed"]:
+        output.say("signed; with --json, what the vehicle's stack sends in its CertificateInstallationReq")
+    else:
+        output.say(f"not signed, {answer['obstruction']}: {answer['detail']}")
+    return output.OK if answer["signed"] else output.FAILURE
+
+
+def remove(arguments: argparse.Namespace) -> int:
+    answer = api_of(arguments).post("/v1/contracts/remove", {"fingerprint": the_one(arguments)["fingerprint"]})
+    if arguments.json:
+        output.print_json(answer)
+    else:
+        output.say(f"removed: the contract with certificate {answer['removed'][:16]}, and its key")
+    return output.OK
+
+
+def sign_test(arguments: argparse.Namespace) -> int:
+    """Decided and recorded like any other. The signature is checked here, with the certificate's public key."""
+    from agent.core.contracts.certificates import read_certificate
+    from agent.core.contracts.exi_fragments import Reference
+    from agent.core.contracts.signatures import signature_holds
+
+    context = {name: getattr(arguments, name) for name in ("evse", "network", "country", "operator")}
+    asked: dict[str, Any] = {
+        "id": "id1",
+        "challenge": base64.b64encode(secrets.token_bytes(16)).decode(),
+        "context": {name: value for name, value in context.items() if value is not None},
+    }
+    if arguments.emaid is not None:
+        asked["emaid"] = arguments.emaid
+    answer = api_of(arguments).post("/v1/contracts/sign-authorization", asked)
+    holds = False
+    if answer["signed"]:
+        references = tuple(
+            Reference(id=each["uri"][1:], digest=base64.b64decode(each["digest"])) for each in answer["references"]
+        )
+        point = read_certificate(base64.b64decode(answer["chain"][0])).point
+        holds = signature_holds(point, references, base64.b64decode(answer["signature"]))
+    if arguments.json:
+        output.print_json(answer | {"holds": holds})
+    elif answer["signed"]:
+        output.say(f"signed; the signature {'holds' if holds else 'DOES NOT HOLD'}; decision {answer['decision']}")
+    else:
+        output.say(f"not signed, {answer['obstruction']}: {answer['detail']}; decision {answer['decision'] or 'none'}")
+        for reason in answer["reasons"]:
+            output.say(f"  {reason['code']}  {reason['observed'] or 'missing'}, allowed: {reason['limit'] or 'none'}")
+    for line in answer["explanation"] if not arguments.json else ():
+        output.say(f"  {line}")
+    return output.OK if holds else output.FAILURE
 
 
 def trust(arguments: argparse.Namespace) -> TrustBundle:
@@ -140,31 +231,37 @@ def instant(at: datetime | None) -> Instant:
     return now if at is None else replace(now, utc=at, floor=at, quality=ClockQuality.SYNCHRONISED)
 
 
-def wallet(arguments: argparse.Namespace) -> tuple[tuple[Contract, ...], dict[str, State]]:
-    """Read only: no key is opened and nothing is put in order."""
+def wallet(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """Of the running service. From a folder it is read only: no key is opened and nothing is put in order."""
+    if arguments.wallet is None:
+        return list(api_of(arguments).get("/v1/contracts")["contracts"])
+    from agent.contracts.messages import contract_document
     from agent.contracts.shelf import read_shelf
     from agent.core.contracts.contract import state_of
 
     arguments.wallet.stat()
     contracts = read_shelf(arguments.wallet / "contracts.json").contracts
     now = instant(None)
-    return contracts, {each.fingerprint: state_of(each, contracts, now=now, revoked=frozenset()) for each in contracts}
+    return [contract_document(each, state_of(each, contracts, now=now, revoked=frozenset())) for each in contracts]
 
 
-def contract_document(contract: Contract, state: State) -> dict[str, Any]:
-    return {
-        "emaid": str(contract.emaid),
-        "state": state,
-        "not_before": contract.not_before.isoformat(),
-        "not_after": contract.not_after.isoformat(),
-        "issuer": contract.issuer,
-        "serial": format(contract.serial, "x"),
-        "certificates": len(contract.chain),
-        "fingerprint": contract.fingerprint,
-        "priority": contract.priority,
-        "installed": contract.installed.isoformat(),
-        "key": contract.key,
-    }
+def the_one(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The contract whose certificate's fingerprint begins so."""
+    arguments.wallet = getattr(arguments, "wallet", None)
+    found = [each for each in wallet(arguments) if each["fingerprint"].startswith(arguments.fingerprint.lower())]
+    if len(found) != 1:
+        what = "no contract" if not found else f"{len(found)} contracts"
+        hint = f"{what} with a certificate {arguments.fingerprint}...: see `roamkey contract list`"
+        raise output.Hopeless(output.NO_INPUT, hint)
+    return found[0]
+
+
+def root(text: str) -> dict[str, Any]:
+    """`SERIAL:ISSUER`, as the message names a root; the serial in decimal."""
+    serial, _, issuer = text.partition(":")
+    if not serial.isdecimal() or not issuer:
+        raise argparse.ArgumentTypeError("give SERIAL:ISSUER, such as 12345:CN=V2GRootCA")
+    return {"issuer": issuer, "serial": int(serial)}
 
 
 def told(verdict: Verdict) -> list[str]:

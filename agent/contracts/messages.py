@@ -12,12 +12,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from agent.contracts.wallet import Authorization, Context, Installed, NotSigned
-from agent.core.contracts.contract import Wanted
+from agent.core.contracts.contract import Contract, State, Wanted
 from agent.core.contracts.emaid import read_emaid
-from agent.core.contracts.exi_fragments import Reference
+from agent.core.contracts.exi_fragments import Reference, RootId
 from agent.core.contracts.installation import InstallationResponse, NotInstalled
 from agent.core.contracts.signing import Signed
 from agent.core.contracts.verification import Proof
+from agent.core.decisions import NeedsInput
 
 MAX_TEXT = 256
 MAX_BINARY_BYTES = 8_192
@@ -34,6 +35,15 @@ class AuthorizationAsked:
     challenge: bytes
     context: Context
     wanted: Wanted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestAsked:
+    """A CertificateInstallationReq that is to be signed with the vehicle's own key."""
+
+    id: str
+    provisioning_certificate: bytes
+    roots: tuple[RootId, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +105,31 @@ def read_installation(document: object) -> InstallationResponse:
     )
 
 
+def read_request(document: object) -> RequestAsked:
+    """`{"id", "provisioning_certificate", "roots": [{"issuer", "serial"}, ...]}`; a serial is a whole number."""
+    fields = _object("", document, required={"id", "provisioning_certificate", "roots"}, optional=set())
+    roots = []
+    for index, each in enumerate(_list("roots", fields["roots"])):
+        root = _object(f"roots.{index}", each, required={"issuer", "serial"}, optional=set())
+        serial = root["serial"]
+        if isinstance(serial, bool) or not isinstance(serial, int) or not 0 <= serial < 2**160:
+            raise MessageUnfit(f"roots.{index}.serial: is no serial number of at most 20 bytes")
+        roots.append(RootId(issuer=_text(f"roots.{index}.issuer", root["issuer"]), serial=serial))
+    return RequestAsked(
+        id=_text("id", fields["id"]),
+        provisioning_certificate=_binary("provisioning_certificate", fields["provisioning_certificate"]),
+        roots=tuple(roots),
+    )
+
+
+def read_fingerprint(document: object) -> str:
+    """`{"fingerprint"}`: SHA-256 of a contract's own certificate, in hex."""
+    fingerprint = _text("fingerprint", _object("", document, required={"fingerprint"}, optional=set())["fingerprint"])
+    if len(fingerprint) != 64:
+        raise MessageUnfit("fingerprint: is no SHA-256 in hex, see GET /v1/contracts")
+    return fingerprint.lower()
+
+
 def read_verification(document: object) -> VerificationAsked:
     """`{"chain", "emaid", "ocsp", "challenge", "proof": {"id", "challenge", "signature": {...}}}`."""
     fields = _object("", document, required={"chain", "emaid"}, optional={"ocsp", "challenge", "proof"})
@@ -118,6 +153,7 @@ def authorization_document(answer: Authorization | NotSigned) -> dict[str, Any]:
             "obstruction": answer.obstruction,
             "detail": answer.detail,
             "reasons": reasons,
+            "needs": sorted(answer.decision.prompts) if isinstance(answer.decision, NeedsInput) else [],
             "explanation": list(answer.explanation),
         }
     return {
@@ -126,6 +162,28 @@ def authorization_document(answer: Authorization | NotSigned) -> dict[str, Any]:
         "chain": [_base64(each) for each in answer.contract.chain],
         **_signed(answer.signed),
         "explanation": list(answer.explanation),
+    }
+
+
+def request_document(answer: Signed | NotSigned) -> dict[str, Any]:
+    if isinstance(answer, NotSigned):
+        return {"signed": False, "obstruction": answer.obstruction, "detail": answer.detail}
+    return {"signed": True, **_signed(answer)}
+
+
+def contract_document(contract: Contract, state: State) -> dict[str, Any]:
+    return {
+        "emaid": str(contract.emaid),
+        "state": state,
+        "not_before": contract.not_before.isoformat(),
+        "not_after": contract.not_after.isoformat(),
+        "issuer": contract.issuer,
+        "serial": format(contract.serial, "x"),
+        "certificates": len(contract.chain),
+        "fingerprint": contract.fingerprint,
+        "priority": contract.priority,
+        "installed": contract.installed.isoformat(),
+        "usable": contract.key is not None,
     }
 
 

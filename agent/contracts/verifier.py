@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from agent.contracts.revocations import RememberedRevocations
-from agent.core.contracts.trust import DEFAULT_LADDER, Ladder, TrustBundle
+from agent.core.contracts.trust import DEFAULT_LADDER, Ladder, RevocationKey, TrustBundle
 from agent.core.contracts.verification import Verdict, verify_chain
 from agent.core.instants import Instant
 
@@ -19,6 +19,11 @@ class Verifier:
         self.bundle = bundle
         self._ladder = ladder
         self._remembered = RememberedRevocations(folder / "revocations")
+
+    @property
+    def known(self) -> frozenset[RevocationKey]:
+        """Every revocation that was ever proven here."""
+        return self._remembered.known
 
     def verify(self, chain: Sequence[bytes], *, claimed: str, now: Instant, stapled: Sequence[bytes] = ()) -> Verdict:
         """A revocation that is proven here is durable before the verdict is told.

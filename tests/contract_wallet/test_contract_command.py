@@ -130,7 +130,8 @@ def test_the_wallet_is_listed_and_shown(run: Run, tmp_path: Path) -> None:
     document = json.loads(run("list", "--wallet", folder, "--json")[1])[0]
     assert (document["serial"], document["certificates"]) == ("bcd", 3)
     assert run("show", document["fingerprint"][:10], "--wallet", folder)[0] == output.OK
-    assert run("show", "ffff", "--wallet", folder)[0] == output.NO_INPUT
+    with pytest.raises(output.Hopeless, match="no contract with a certificate ffff"):
+        run("show", "ffff", "--wallet", folder)
     assert run("list", "--wallet", tmp_path / "nowhere")[0] == output.NO_INPUT
 
 

@@ -44,8 +44,9 @@ SHARED_LIBRARIES: dict[str, tuple[set[str], str]] = {
             "agent/core/contracts/revocation.py",
             "agent/core/contracts/signatures.py",
             "agent/ocmf_signatures.py",
+            "sync/signing.py",
         },
-        "certificates, their paths, papers about them, wrapped keys, key files and meters' signatures: one file each",
+        "certificates, paths, papers about them, wrapped keys, key files, meters' and our signatures: one file each",
     ),
     "pydantic": (
         {

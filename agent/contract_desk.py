@@ -1,0 +1,281 @@
+"""Wallet and verifier behind one thread: opened at the first need, with the fleet's trust of the bundle in force.
+
+Order of a signature: the wallet chooses a contract, the machine decides and records, and only then is anything signed
+(agent/contracts/wallet.py). Nothing here stops a card from being decided: what is wrong with a key store or a file is
+the answer to whoever asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from agent.cache.cache import PartLost
+from agent.clock import Clock
+from agent.config import Contracts, credential
+from agent.core.effects import Reply
+
+if TYPE_CHECKING:  # X.509 is loaded when a contract is asked for, not at the start
+    from agent.contracts.key_store import KeyStore
+    from agent.contracts.messages import AuthorizationAsked, RequestAsked, VerificationAsked
+    from agent.contracts.verifier import Verifier
+    from agent.contracts.wallet import Asked, Wallet
+    from agent.core.contracts.installation import InstallationResponse
+    from agent.core.contracts.renewal import Attempts
+    from agent.core.contracts.trust import RevocationKey, TrustBundle
+    from agent.core.decisions import Decision
+
+log = logging.getLogger("roamkey")
+T = TypeVar("T")
+
+TIDY_EVERY_S = 3600.0
+DECISION_WITHIN_S = 10.0
+PASSPHRASE = "contract-keys.passphrase"
+PIN = "contract-keys.pin"
+
+
+class NoWallet(Exception):
+    """The configuration gives this device no wallet."""
+
+
+class DeskShut(Exception):
+    """Key store, file or trust cannot be used; the text says which and what to do, never a secret."""
+
+
+Decide = Callable[["Asked"], Awaitable[Reply]]
+
+
+class ContractDesk:
+    """`papers` gives the bundle's documents about contracts, by name; it may raise PartLost."""
+
+    def __init__(
+        self,
+        settings: Contracts | None,
+        *,
+        folder: Path,
+        clock: Clock,
+        papers: Callable[[], tuple[str, Mapping[str, bytes]]],
+    ) -> None:
+        self._settings = settings
+        self._folder = folder
+        self._clock = clock
+        self._papers = papers
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="contracts")
+        self._wallet: Wallet | None = None
+        self._verifier: Verifier | None = None
+        self._trust: tuple[str, TrustBundle] | None = None
+        self._attempts: dict[str, Attempts] = {}
+        self._deciding: Future[Reply] | None = None
+        self._is_closed = False
+
+    @property
+    def has_wallet(self) -> bool:
+        return self._settings is not None
+
+    async def contracts(self) -> list[dict[str, Any]]:
+        return await self._run(self._list)
+
+    async def sign(self, asked: AuthorizationAsked, decide: Decide) -> dict[str, Any]:
+        """Raises what `decide` raises: then nothing was decided, and nothing signed."""
+        loop = asyncio.get_running_loop()
+        return await self._run(lambda: self._sign(asked, decide, loop))
+
+    async def install(self, response: InstallationResponse) -> dict[str, Any]:
+        return await self._run(lambda: self._install(response))
+
+    async def ask_for_contract(self, asked: RequestAsked) -> dict[str, Any]:
+        return await self._run(lambda: self._ask_for_contract(asked))
+
+    async def remove(self, fingerprint: str) -> bool:
+        return await self._run(lambda: self._remove(fingerprint))
+
+    async def verify(self, asked: VerificationAsked) -> dict[str, Any]:
+        return await self._run(lambda: self._verify(asked))
+
+    async def care(self) -> None:
+        """For ever: put away what newer contracts have superseded."""
+        while True:
+            try:
+                await self._run(self._tidy)
+            except (DeskShut, OSError) as error:
+                log.error("contracts: %s", error)
+            await asyncio.sleep(TIDY_EVERY_S)
+
+    def close(self) -> None:
+        """Whoever still waits for a decision gets none, and signs nothing."""
+        self._is_closed = True
+        if self._deciding is not None:
+            self._deciding.cancel()
+        self._thread.shutdown(wait=True, cancel_futures=True)
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._guarded, work)
+
+    # On the thread
+
+    def _guarded(self, work: Callable[[], T]) -> T:
+        from agent.contracts.key_store import KeyStoreError
+        from agent.contracts.shelf import ShelfDamaged
+
+        try:
+            return work()
+        except (KeyStoreError, ShelfDamaged) as error:
+            raise DeskShut(str(error)) from error
+        except PartLost as error:
+            raise DeskShut(
+                f"whose contracts to trust cannot be read, the next policy update mends it: {error}"
+            ) from error
+        except OSError as error:
+            raise DeskShut(f"the contracts' folder {self._folder} cannot be used ({error.strerror})") from error
+
+    def _list(self) -> list[dict[str, Any]]:
+        from agent.contracts.messages import contract_document
+        from agent.core.contracts.renewal import Attempts, next_attempt
+
+        wallet, now = self._open_wallet(), self._clock.now()
+        states = wallet.states(now=now, remembered=self._revoked())
+        told = []
+        for each in wallet.contracts:
+            chance = int(each.fingerprint[:8], 16) / 2**32
+            due = next_attempt(each, self._attempts.get(each.fingerprint, Attempts()), chance=chance)
+            told.append(contract_document(each, states[each.fingerprint]) | {"renew_from": due.isoformat()})
+        return told
+
+    def _sign(self, asked: AuthorizationAsked, decide: Decide, loop: asyncio.AbstractEventLoop) -> dict[str, Any]:
+        from agent.contracts.messages import authorization_document
+
+        replies: list[Reply] = []
+
+        def permit(question: Asked) -> Decision:
+            replies.append(self._decided(decide(question), loop))
+            return replies[-1].decision
+
+        answer = self._open_wallet().sign_authorization(
+            asked.id,
+            asked.challenge,
+            context=asked.context,
+            permit=permit,
+            now=self._clock.now(),
+            wanted=asked.wanted,
+            remembered=self._revoked(),
+        )
+        return authorization_document(answer) | {"decision": replies[-1].decision_id if replies else None}
+
+    def _decided(self, question: Awaitable[Reply], loop: asyncio.AbstractEventLoop) -> Reply:
+        """The machine decides and records on its own loop; this thread waits for that, and not for ever."""
+
+        async def within_time() -> Reply:
+            async with asyncio.timeout(DECISION_WITHIN_S):
+                return await question
+
+        self._deciding = asyncio.run_coroutine_threadsafe(within_time(), loop)
+        if self._is_closed:
+            self._deciding.cancel()
+        try:
+            return self._deciding.result()
+        except CancelledError as error:
+            raise DeskShut("the service stops: nothing was signed") from error
+        finally:
+            self._deciding = None
+
+    def _install(self, response: InstallationResponse) -> dict[str, Any]:
+        from agent.contracts.messages import installation_document
+        from agent.contracts.wallet import Installed
+        from agent.core.contracts.contract import masked
+
+        wallet = self._open_wallet()
+        answer = wallet.install(response, bundle=self._bundle(), now=self._clock.now(), remembered=self._revoked())
+        if isinstance(answer, Installed):
+            log.info("contract %s %s", masked(answer.contract), "is here already" if answer.repeated else "installed")
+        else:
+            log.warning("no contract installed: %s", answer.obstacle)
+        return installation_document(answer)
+
+    def _ask_for_contract(self, asked: RequestAsked) -> dict[str, Any]:
+        """Counted as an attempt to renew whatever is due: the next one waits longer."""
+        from agent.contracts.messages import request_document
+        from agent.contracts.wallet import NotSigned
+        from agent.core.contracts.renewal import Attempts
+
+        wallet, now = self._open_wallet(), self._clock.now()
+        answer = wallet.sign_installation_request(
+            asked.id, provisioning_certificate=asked.provisioning_certificate, roots=asked.roots
+        )
+        if not isinstance(answer, NotSigned):
+            for each in wallet.contracts:
+                before = self._attempts.get(each.fingerprint, Attempts())
+                self._attempts[each.fingerprint] = replace(before, failed=before.failed + 1, last=now.utc)
+        return request_document(answer)
+
+    def _remove(self, fingerprint: str) -> bool:
+        removed = self._open_wallet().remove(fingerprint)
+        if removed:
+            log.info("contract with certificate %s removed", fingerprint[:8])
+        return removed
+
+    def _verify(self, asked: VerificationAsked) -> dict[str, Any]:
+        from agent.contracts.verdicts import verdict_document
+        from agent.core.contracts.verification import prove_possession
+
+        verifier = self._open_verifier()
+        verifier.bundle = self._bundle()
+        verdict = verifier.verify(asked.chain, claimed=asked.claimed, now=self._clock.now(), stapled=asked.stapled)
+        if asked.proof is not None and asked.challenge is not None:
+            verdict = prove_possession(verdict, challenge=asked.challenge, proof=asked.proof)
+        return verdict_document(verdict)
+
+    def _tidy(self) -> None:
+        self._open_wallet().tidy(now=self._clock.now())
+
+    def _open_wallet(self) -> Wallet:
+        from agent.contracts.wallet import Wallet
+
+        if self._settings is None:
+            raise NoWallet("this device has no wallet: add a [contracts] section to its configuration")
+        if self._wallet is None:
+            self._wallet = Wallet(self._folder / "wallet", open_keys(self._settings, self._folder))
+        return self._wallet
+
+    def _open_verifier(self) -> Verifier:
+        from agent.contracts.verifier import Verifier
+
+        if self._verifier is None:
+            self._verifier = Verifier(self._folder / "verifier", bundle=self._bundle())
+        return self._verifier
+
+    def _bundle(self) -> TrustBundle:
+        """Read once for each bundle. What cannot be read is never taken for an empty list of revocations."""
+        from agent.contracts.trust_documents import read_trust
+
+        fingerprint, papers = self._papers()
+        if self._trust is None or self._trust[0] != fingerprint:
+            self._trust = (fingerprint, read_trust(papers))
+        return self._trust[1]
+
+    def _revoked(self) -> frozenset[RevocationKey]:
+        return self._bundle().revoked | self._open_verifier().known
+
+
+def open_keys(settings: Contracts, folder: Path) -> KeyStore:
+    """Raises KeyStoreError: nothing is signed without the key store that was configured."""
+    if settings.pkcs11 is None:
+        from agent.contracts.software_keys import SoftwareKeys, read_passphrase
+
+        path = settings.passphrase or credential(PASSPHRASE) or Path("/etc/roamkey") / PASSPHRASE
+        return SoftwareKeys(folder=folder / "keys", passphrase=read_passphrase(path))
+    from agent.contracts.key_store import KeyStoreError
+    from agent.contracts.pkcs11_keys import Pkcs11Keys
+
+    path = settings.pkcs11.pin or credential(PIN) or Path("/etc/roamkey") / PIN
+    try:
+        pin = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise KeyStoreError(
+            f"the token's PIN {path} cannot be read ({type(error).__name__}): pass it as the systemd credential {PIN}"
+        ) from error
+    return Pkcs11Keys(module=settings.pkcs11.module, token=settings.pkcs11.token, pin=pin)
