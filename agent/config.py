@@ -64,6 +64,7 @@ class Bundle(Section):
 class Mqtt(Section):
     """The broker. Mutual TLS unless `plain` is set on purpose. `version` auto: 5, and 3.1.1 where 5 is refused.
 
+    `codec` zstd needs the extra of that name here and at the backend; it is zlib until the backend says that it can.
     Certificate files that are left out are those that `roamkey enrol` installed (agent/enrolment.py).
     """
 
@@ -72,6 +73,7 @@ class Mqtt(Section):
     root: str = "roamkey/v1"
     version: Literal["auto", "5", "3.1.1"] = "auto"
     plain: bool = False
+    codec: Literal["zlib", "zstd", "plain"] = "zlib"
     cafile: Path | None = None
     certfile: Path | None = None
     keyfile: Path | None = None

@@ -62,6 +62,7 @@ from drivers.readers import open_reader
 from drivers.readers.reader import Reader, ReaderEvent, card_from_text
 from firmware_profiles import load as load_profile
 from sync.backoff import Backoff
+from sync.batch import Codec
 from sync.carriers import Carrier, FolderCarrier
 from sync.link import LinkSettings, Protocol
 from sync.ports import Connected, Diverged, PolicyHint, Sealed, UplinkEvent
@@ -409,6 +410,7 @@ class Runtime:
                 fleet=self.config.device.fleet,
                 device=self.config.device.name,
                 root=settings.root,
+                codec=Codec(settings.codec),
                 reconnect=Backoff(base_s=settings.backoff_base_s, cap_s=settings.backoff_cap_s),
             ),
             self.store,

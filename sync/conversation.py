@@ -24,7 +24,7 @@ from typing import assert_never
 
 from sync import messages, signing
 from sync.alarms import Alarms
-from sync.batch import Batch, TooLarge, content_type, fits_a_line, make_batch
+from sync.batch import Batch, TooLarge, agreed, content_type, fits_a_line, make_batch
 from sync.lane import Lane, Phase, Search
 from sync.link import (
     NO_MATCHING_SUBSCRIBERS,
@@ -131,6 +131,7 @@ class Conversation:
         # In the order in which they may send: the journal that is written now first.
         self._lanes: dict[str, Lane] = {}
         self._ready: _Ready | None = None
+        self._codec = agreed(settings.codec, ())
         self._most_batches = min(settings.window_batches, link.receive_maximum)
         self._window = Window(batches=self._most_batches, size_bytes=settings.window_bytes)
         self._packet_bytes = min(settings.packet_bytes, link.maximum_packet_size or settings.packet_bytes)
@@ -322,6 +323,8 @@ class Conversation:
             self._block(lane)
             return
         lane.search = None
+        if ack.answers_hello:
+            self._codec = agreed(self._settings.codec, ack.unpacks)
         if lane.phase is Phase.GREETING and ack.answers_hello:
             self._resume_after(lane, max(ack.through, head.first - 1))
         elif lane.phase is Phase.GREETING or ack.through < lane.through:
@@ -519,9 +522,7 @@ class Conversation:
                 lane.resend.appendleft((batch.last + 1, last))
         else:
             lane.sent = batch.last
-        puback = await self._link.send(
-            self._records_topic, batch.payload, content_type=content_type(self._settings.codec)
-        )
+        puback = await self._link.send(self._records_topic, batch.payload, content_type=content_type(self._codec))
         puback.add_done_callback(self._hand_over)
         return True
 
@@ -534,7 +535,7 @@ class Conversation:
         # MQTT 5 names the codec in the content type; 3.1.1 has no place for it but the topic.
         if self._link.protocol is Protocol.MQTT_5:
             return self._topics.records
-        return f"{self._topics.records}/{self._settings.codec}"
+        return f"{self._topics.records}/{self._codec}"
 
     async def _prepare(self) -> _Ready | None:
         """The next batch, of the first journal that has one."""
@@ -569,7 +570,7 @@ class Conversation:
                 continue
             made = make_batch(
                 travelling,
-                self._settings.codec,
+                self._codec,
                 payload_bytes=limits.payload_bytes(self._records_topic),
             )
             if isinstance(made, Batch):

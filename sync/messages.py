@@ -15,6 +15,7 @@ ACK_TYP = "roamkey-ack+jwt"
 MAX_RANGES = 100
 MAX_QUARANTINED = 200
 MAX_REASON_CHARS = 300
+MAX_CODECS = 16
 MAX_LOST = 1000
 MAX_MARKS = 100
 _MAX_MESSAGE_BYTES = 256 * 1024
@@ -79,7 +80,8 @@ class Acknowledgement:
     `answers_hello` marks the answer that tells where to resume; any other one only moves forward. `resend` are
     ranges that are missing behind newer ones; `quarantined` are kept aside there with a reason and count as handled;
     `fork` is the next sequence when what came for it does not continue what the backend holds; `agreed`, in the answer
-    to a hello with marks, is the newest mark that is the same here (0: none is).
+    to a hello with marks, is the newest mark that is the same here (0: none is). `unpacks`, in the answer to a hello,
+    are the codecs that this backend takes apart besides plain and zlib, which every one does.
     """
 
     fleet: str
@@ -92,6 +94,7 @@ class Acknowledgement:
     resend: tuple[tuple[int, int], ...] = ()
     fork: int | None = None
     agreed: int | None = None
+    unpacks: tuple[str, ...] = ()
     quarantined: Mapping[int, str] = field(default_factory=dict)
 
     def to_claims(self, *, issued_at_s: int) -> dict[str, Any]:
@@ -114,6 +117,8 @@ class Acknowledgement:
             claims["fork"] = self.fork
         if self.agreed is not None:
             claims["agreed"] = self.agreed
+        if self.unpacks:
+            claims["unpacks"] = list(self.unpacks)
         return claims
 
 
@@ -167,6 +172,9 @@ def parse_acknowledgement(claims: Mapping[str, Any]) -> Acknowledgement:
     if not isinstance(answers_hello, bool):
         raise BadMessage("hello must be true or false")
     agreed = claims.get("agreed")
+    unpacks = claims.get("unpacks", [])
+    if not isinstance(unpacks, list):
+        raise BadMessage("unpacks must be a list")
     return Acknowledgement(
         fleet=_text(claims, "fleet", 64),
         device=_text(claims, "device", 64),
@@ -177,6 +185,7 @@ def parse_acknowledgement(claims: Mapping[str, Any]) -> Acknowledgement:
         answers_hello=answers_hello,
         fork=None if fork is None else _number(fork, "fork"),
         agreed=None if agreed is None else _number(agreed, "agreed"),
+        unpacks=tuple(str(name)[:64] for name in unpacks[:MAX_CODECS]),
         resend=tuple(_range(ends, "resend") for ends in resend[:MAX_RANGES]),
         quarantined={_sequence(name): str(reason)[:MAX_REASON_CHARS] for name, reason in quarantined.items()},
     )

@@ -21,6 +21,7 @@ class UplinkSettings:
     fleet: str
     device: str
     root: str = DEFAULT_ROOT
+    # zstd only to a backend that names it in its answer to hello; zlib until then, and to all others.
     codec: Codec = Codec.ZLIB
     batch: BatchLimits = field(default_factory=BatchLimits)
     # Public clouds end at 128 KiB without announcing it, and a 3.1.1 broker cannot announce anything.

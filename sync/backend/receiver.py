@@ -22,7 +22,7 @@ from sync.backend.checkpoints import DeviceKeys, Word, word_of
 from sync.backend.records import Unreadable, read_record
 from sync.backend.store import Delivery, Store, StreamState
 from sync.backoff import Backoff
-from sync.batch import BadBatch, codec_of, unpack
+from sync.batch import BadBatch, Codec, codec_of, understood, unpack
 from sync.link import Dialect, Link, LinkError, LinkSettings, Message, open_link
 from sync.messages import ACK_TYP, Acknowledgement, BadMessage, Hello, parse_hello
 from sync.repeats import Repeats
@@ -37,6 +37,9 @@ T = TypeVar("T")
 _MESSAGES_PER_COMMIT = 32
 # Of a payload that cannot be taken apart, this much is kept for a person to look at.
 _KEPT_OF_JUNK_BYTES = 64 * 1024
+
+# Named in the answer to a hello; plain and zlib go without saying.
+_EXTRA_CODECS = tuple(codec.value for codec in understood() if codec not in (Codec.PLAIN, Codec.ZLIB))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,6 +194,7 @@ class Receiver:
             resend=() if answers_hello else self._worth_asking(where, state.missing) or unsent,
             fork=state.fork,
             agreed=state.agreed if state.agreed is not None else waiting.agreed if still_owed and waiting else None,
+            unpacks=_EXTRA_CODECS if answers_hello else (),
             quarantined=state.quarantined,
         )
         self._is_due.set()

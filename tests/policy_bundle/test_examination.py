@@ -14,7 +14,6 @@ from agent.cache import examination
 from agent.cache.cache import Activated, PolicyCache, Refused, Unchanged, Update
 from sync.carriers import CarrierError
 
-
 pytestmark = pytest.mark.slow
 
 

@@ -6,6 +6,7 @@ import contextlib
 import zlib
 
 import pytest
+import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,11 +17,13 @@ from sync.batch import (
     BatchLimits,
     Codec,
     TooLarge,
+    agreed,
     codec_of,
     content_type,
     fits_a_line,
     make_batch,
     pack,
+    understood,
     unpack,
 )
 from sync.ports import Sealed
@@ -52,6 +55,38 @@ def test_a_cut_payload_and_a_trailing_one_are_refused() -> None:
             unpack(payload[:at], Codec.ZLIB)
     with pytest.raises(BadBatch, match="follow"):
         unpack(payload + b"x", Codec.ZLIB)
+
+
+def test_a_zstd_frame_that_hides_its_size_or_boasts_is_refused_unread() -> None:
+    bomb = zstandard.ZstdCompressor(level=19).compress(b"x" * (50 * MAX_UNPACKED_BYTES))
+    silent = zstandard.ZstdCompressor(write_content_size=False).compress(b"x\n")
+    for payload in (bomb, silent):
+        with pytest.raises(BadBatch, match="declare"):
+            unpack(payload, Codec.ZSTD)
+
+
+def test_a_cut_zstd_payload_and_a_trailing_one_are_refused() -> None:
+    payload = pack([b'{"a":1}'], Codec.ZSTD)
+    for other in (*(payload[:at] for at in range(len(payload))), payload + b"x", payload + payload):
+        with pytest.raises(BadBatch):
+            unpack(other, Codec.ZSTD)
+
+
+def test_zstd_is_sent_only_to_a_backend_that_names_it() -> None:
+    assert agreed(Codec.ZSTD, ()) is Codec.ZLIB
+    assert agreed(Codec.ZSTD, ("br", "zstd")) is Codec.ZSTD
+    assert agreed(Codec.ZLIB, ("zstd",)) is Codec.ZLIB
+    assert agreed(Codec.PLAIN, ()) is Codec.PLAIN
+
+
+def test_without_its_package_zstd_is_neither_sent_nor_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    payload = pack([b"{}"], Codec.ZSTD)
+    monkeypatch.setattr("sync.batch.find_spec", lambda name: None)
+
+    assert understood() == (Codec.PLAIN, Codec.ZLIB)
+    assert agreed(Codec.ZSTD, ("zstd",)) is Codec.ZLIB
+    with pytest.raises(BadBatch, match="not installed"):
+        unpack(payload, Codec.ZSTD)
 
 
 def test_too_many_lines_are_refused() -> None:

@@ -56,6 +56,33 @@ def test_a_backlog_arrives_complete_and_once(fleet: Fleet, protocol: Protocol) -
     assert fleet.alarms() == set()
 
 
+@pytest.mark.parametrize(("unpacks", "expected"), [(("zstd",), "zstd"), ((), "zlib")])
+def test_zstd_travels_only_to_a_backend_that_names_it(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch, unpacks: tuple[str, ...], expected: str
+) -> None:
+    monkeypatch.setattr("sync.backend.receiver._EXTRA_CODECS", unpacks)
+    packed: list[Codec] = []
+
+    def noted(payload: bytes, codec: Codec) -> list[bytes]:
+        packed.append(codec)
+        return unpack(payload, codec)
+
+    monkeypatch.setattr("sync.backend.receiver.unpack", noted)
+
+    async def story() -> None:
+        fleet.outbox.seal_many(500)
+        async with (
+            mosquitto(fleet.folder) as broker,
+            fleet.receiver(broker.port),
+            fleet.device(broker.port, codec=Codec.ZSTD),
+        ):
+            await fleet.until_delivered()
+
+    asyncio.run(story())
+    fleet.assert_complete(500)
+    assert set(packed) == {Codec(expected)}
+
+
 def test_a_new_record_leaves_at_once_when_connected(fleet: Fleet) -> None:
     async def story() -> float:
         fleet.outbox.seal_many(1)

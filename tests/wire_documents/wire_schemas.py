@@ -299,6 +299,11 @@ def acknowledgement() -> dict[str, Any]:
                 **NUMBER,
                 "description": "in the answer to a hello with marks: the newest mark that is the same here; 0: none is",
             },
+            "unpacks": {
+                "type": "array",
+                "description": "in the answer to a hello: codecs that this backend takes apart besides plain and zlib",
+                "items": {"type": "string"},
+            },
             "fork": {
                 **NUMBER,
                 "description": "what came for this sequence does not continue what the backend holds",

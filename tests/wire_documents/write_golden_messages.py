@@ -90,6 +90,7 @@ def main() -> None:
         "journal.jsonl": b"".join(body + b"\n" for body in bodies),
         "batch.plain": pack(bodies[:3], Codec.PLAIN),
         "batch.zlib": pack(bodies[:3], Codec.ZLIB),
+        "batch.zstd": pack(bodies[:3], Codec.ZSTD),
         "hello.json": hello.to_bytes(),
         "hello-empty.json": replace(hello, last=0, hash="").to_bytes(),
         "hello-withheld.json": replace(hello, withheld=withheld).to_bytes(),
