@@ -10,12 +10,12 @@ export PATH := $(PATH):/usr/sbin
 # What the tests need besides Python packages. Each is "Debian package:a program it brings".
 DEBIAN_NEEDS := mosquitto:mosquitto mosquitto-clients:mosquitto_sub systemd:systemd-analyze \
   nodejs:node npm:npm e2fsprogs:mkfs.ext4 xfsprogs:mkfs.xfs \
-  rabbitmq-server:rabbitmqctl nats-server:nats-server
+  rabbitmq-server:rabbitmqctl nats-server:nats-server softhsm2:softhsm2-util
 
 # Every file's hash is checked. What has no wheel (pyDes) is built with locked tools: no other is fetched on the way.
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --use-pep517
 
-.PHONY: setup demo test check fast bench crash needs node docs lock clean
+.PHONY: setup demo test check fast bench crash needs node docs lock interop clean
 .DEFAULT_GOAL := setup
 
 setup: $(VENV)/.runtime
@@ -25,6 +25,7 @@ demo: setup
 
 test: needs node check
 	$(BIN)/python -m pytest
+	@echo "Not part of this: a foreign ISO 15118 stack against ours (make interop, about ten minutes)."
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
@@ -45,6 +46,20 @@ crash: needs $(VENV)/.dev
 # The tables of docs/wire.md, docs/asyncapi.yaml and docs/schemas, anew from the models.
 docs: $(VENV)/.dev
 	$(BIN)/python -m tests.wire_documents.write_wire_documents
+
+# Wallet and verifier against the foreign stack `iso15118` with its Java codec, in an environment of its own and a
+# throw-away network namespace. Fewer random fragments than 1,000 of each kind: make interop CASES=50
+interop: $(VENV)/.dev
+	@sh .ci/interop-needs
+	$(MAKE) --no-print-directory .oracle/.made
+	ROAMKEY_INTEROP=required $(CASES:%=ROAMKEY_INTEROP_CASES=%) $(BIN)/python -m pytest -p no:cacheprovider \
+	  tests/contract_wallet/interop_fragments.py tests/contract_wallet/interop_sessions.py $(if $(ONLY),-k "$(ONLY)")
+
+.oracle/.made: tests/contract_wallet/oracle.lock
+	$(PYTHON) -m venv --clear .oracle
+	.oracle/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: \
+	  --require-hashes -r tests/contract_wallet/oracle.lock
+	@touch $@
 
 # The JavaScript packages of the slow tests: AsyncAPI's parser, and the example receiver's MQTT library.
 NODE_ROOMS := .ci/asyncapi docs/examples/node-receiver
@@ -86,9 +101,9 @@ $(VENV)/.dev: $(VENV)/.runtime requirements-dev.lock
 LOCK := UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
   --generate-hashes --no-annotate $(UPGRADE)
 lock: $(VENV)/.dev
-	$(LOCK) pyproject.toml --extra demo --group dev --output-file requirements-dev.lock
+	$(LOCK) pyproject.toml --extra demo --extra hsm --group dev --output-file requirements-dev.lock
 	$(LOCK) pyproject.toml --extra demo --constraint requirements-dev.lock --output-file requirements.lock
 	$(LOCK) --group build --constraint requirements-dev.lock --output-file requirements-build.lock
 
 clean:
-	rm -rf $(VENV) build dist
+	rm -rf $(VENV) .oracle build dist
