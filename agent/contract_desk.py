@@ -23,6 +23,7 @@ from agent.core.effects import Reply
 if TYPE_CHECKING:  # X.509 is loaded when a contract is asked for, not at the start
     from agent.contracts.key_store import KeyStore
     from agent.contracts.messages import AuthorizationAsked, RequestAsked, VerificationAsked
+    from agent.contracts.software_keys import SoftwareKeys
     from agent.contracts.verifier import Verifier
     from agent.contracts.wallet import Asked, Wallet
     from agent.core.contracts.installation import InstallationResponse
@@ -264,10 +265,7 @@ class ContractDesk:
 def open_keys(settings: Contracts, folder: Path) -> KeyStore:
     """Raises KeyStoreError: nothing is signed without the key store that was configured."""
     if settings.pkcs11 is None:
-        from agent.contracts.software_keys import SoftwareKeys, read_passphrase
-
-        path = settings.passphrase or credential(PASSPHRASE) or Path("/etc/roamkey") / PASSPHRASE
-        return SoftwareKeys(folder=folder / "keys", passphrase=read_passphrase(path))
+        return open_files(settings, folder)
     from agent.contracts.key_store import KeyStoreError
     from agent.contracts.pkcs11_keys import Pkcs11Keys
 
@@ -279,3 +277,10 @@ def open_keys(settings: Contracts, folder: Path) -> KeyStore:
             f"the token's PIN {path} cannot be read ({type(error).__name__}): pass it as the systemd credential {PIN}"
         ) from error
     return Pkcs11Keys(module=settings.pkcs11.module, token=settings.pkcs11.token, pin=pin)
+
+
+def open_files(settings: Contracts, folder: Path) -> SoftwareKeys:
+    from agent.contracts.software_keys import SoftwareKeys, read_passphrase
+
+    path = settings.passphrase or credential(PASSPHRASE) or Path("/etc/roamkey") / PASSPHRASE
+    return SoftwareKeys(folder=folder / "keys", passphrase=read_passphrase(path))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent.cli import output
-from agent.cli.client import add_service_arguments, api_of
+from agent.cli.client import DEFAULT_CONFIG, add_service_arguments, api_of, config_of
 
 if TYPE_CHECKING:
     from agent.core.contracts.trust import TrustBundle
@@ -40,6 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action.add_argument("--wallet", type=Path, metavar="FOLDER", help="read this wallet, without a service")
     install = actions.add_parser("install", help="verify a CertificateInstallationRes whole and keep its contract")
     install.add_argument("file", type=Path, metavar="FILE", help="as POST /v1/contracts/install takes it, JSON")
+    provision = actions.add_parser("provision", help="bring the vehicle's provisioning key; the service need not run")
+    provision.add_argument("key", type=Path, metavar="KEY", help="PEM or DER, without a password; delete it afterwards")
+    provision.add_argument("--config", type=Path, help=f"the service's configuration (default: {DEFAULT_CONFIG})")
     renew = actions.add_parser("renew", help="sign a CertificateInstallationReq; the vehicle's stack sends it")
     renew.add_argument(
         "--certificate", type=Path, required=True, metavar="FILE", help="the provisioning one, PEM or DER"
@@ -67,6 +70,7 @@ def main(arguments: argparse.Namespace) -> int:
         "list": show_all,
         "show": show_one,
         "install": install,
+        "provision": provision,
         "renew": renew,
         "remove": remove,
         "sign-test": sign_test,
@@ -146,6 +150,33 @@ def install(arguments: argparse.Namespace) -> int:
         for flaw in answer["flaws"]:
             output.say(f"  {flaw['code']}: {flaw['detail']}")
     return output.OK if answer["installed"] else output.DATA
+
+
+def provision(arguments: argparse.Namespace) -> int:
+    """Run as the service's user: what it writes must be readable for the service, and for nobody else."""
+    from agent.contract_desk import open_files
+    from agent.contracts.key_store import KeyStoreError
+    from agent.contracts.wallet import PROVISIONING_KEY
+
+    config = config_of(arguments.config or DEFAULT_CONFIG)
+    if config.contracts is None:
+        raise output.Hopeless(
+            output.CONFIG, "this device has no wallet: add a [contracts] section to its configuration"
+        )
+    if config.contracts.pkcs11 is not None:
+        told = f"keys are in the token {config.contracts.pkcs11.token}: make the vehicle's there, P-256, with the label"
+        raise output.Hopeless(output.CONFIG, f"{told} roamkey:{PROVISIONING_KEY}")
+    private = arguments.key.read_bytes()
+    try:
+        keys = open_files(config.contracts, config.contracts_folder)
+        if PROVISIONING_KEY in keys.names():
+            raise output.Hopeless(output.DATA, "the vehicle has its provisioning key already; nothing was changed")
+        keys.bring(PROVISIONING_KEY, private)
+    except KeyStoreError as error:
+        output.complain(str(error))
+        return output.DATA
+    output.say(f"the vehicle's provisioning key is kept, encrypted; now delete {arguments.key}")
+    return output.OK
 
 
 def renew(arguments: argparse.Namespace) -> int:

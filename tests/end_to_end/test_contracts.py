@@ -15,13 +15,12 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from agent.cli.client import Refused
-from agent.contracts.software_keys import SoftwareKeys
-from agent.contracts.wallet import PROVISIONING_KEY
 from agent.core.contracts.certificates import read_certificate
 from agent.core.contracts.exi_fragments import Reference
 from agent.core.contracts.installation import InstallationResponse
 from agent.core.contracts.revocation import hash_data
 from agent.core.contracts.signatures import signature_holds
+from agent.demo.fleet import DORA
 from tests.contract_wallet.pki_builder import CPS_LEAF, LEAF, ROOT, V2G_ROOT, Wish, p256
 from tests.contract_wallet.provisioning import PASSPHRASE, VEHICLE_KEY, a_response
 from tests.end_to_end.premises import FleetOffice, Premises, built_premises, good, roamkey, until
@@ -95,9 +94,9 @@ def van(tmp_path: Path, office: FleetOffice) -> Iterator[Premises]:
         )
         trust(here.office)
         (here.root / "contracts.pass").write_bytes(PASSPHRASE + b"\n")
-        keys = SoftwareKeys(folder=here.state / "contracts" / "keys", passphrase=PASSPHRASE)
         key = VEHICLE_KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        keys.bring(PROVISIONING_KEY, key)
+        (tmp_path / "vehicle.pem").write_bytes(key)
+        good(roamkey("contract", "provision", tmp_path / "vehicle.pem", "--config", here.config))
         here.start_ready()
         yield here
 
@@ -168,6 +167,7 @@ def test_a_contract_that_the_fleet_does_not_know_signs_nothing(van: Premises) ->
 
 
 def test_a_running_session_of_the_vehicle_keeps_its_contract_from_another(van: Premises) -> None:
+    before = van.status()["policy"]["revision"]
     van.stop()
     van.settings += '[[charger]]\nname = "yard"\nnetwork = "DE*ABC"\ncountry = "DE"\n'
     van.settings += '[[reader]]\nname = "door"\nprofile = "readers/simulated"\nport = "none"\ncharger = "yard"\n'
@@ -177,11 +177,10 @@ def test_a_running_session_of_the_vehicle_keeps_its_contract_from_another(van: P
     van.office.publish()
     van.write_config()
     van.start_ready()
+    until("the new table", lambda: van.status()["policy"]["revision"] > before)
     install(van, dated(LEAF))
     van.report("yard", "found", state="available", meter_wh=0)
     until("the yard's charger", lambda: van.reachable("yard"))
-    from agent.demo.fleet import DORA
-
     assert van.tap("door", DORA)["outcome"] == "granted"
     refused = sign(van, bytes(16))
     assert [each["code"] for each in refused["reasons"]] == ["CONCURRENT_SESSION"]
@@ -243,6 +242,8 @@ def test_the_verbs_speak_to_the_running_service(van: Premises, tmp_path: Path) -
     file.write_text(json.dumps(installation(dated(LEAF))))
     fingerprint = dated(LEAF).certificate.fingerprint
 
+    again = roamkey("contract", "provision", tmp_path / "vehicle.pem", *here)
+    assert (again.returncode, "already" in again.stderr) == (65, True)
     assert "is installed" in good(roamkey("contract", "install", file, *here))
     assert TYPED in good(roamkey("contract", "list", *here))
     assert json.loads(good(roamkey("contract", "show", fingerprint[:12], "--json", *here)))["state"] == "present"
