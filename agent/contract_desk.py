@@ -67,6 +67,7 @@ class ContractDesk:
         self._clock = clock
         self._papers = papers
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="contracts")
+        self._keys: KeyStore | None = None  # a token lets one process in once, also when the wallet fails to open
         self._wallet: Wallet | None = None
         self._verifier: Verifier | None = None
         self._trust: tuple[str, TrustBundle] | None = None
@@ -238,8 +239,10 @@ class ContractDesk:
 
         if self._settings is None:
             raise NoWallet("this device has no wallet: add a [contracts] section to its configuration")
+        if self._keys is None:
+            self._keys = open_keys(self._settings, self._folder)
         if self._wallet is None:
-            self._wallet = Wallet(self._folder / "wallet", open_keys(self._settings, self._folder))
+            self._wallet = Wallet(self._folder / "wallet", self._keys)
         return self._wallet
 
     def _open_verifier(self) -> Verifier:

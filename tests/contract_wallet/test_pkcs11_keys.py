@@ -13,6 +13,8 @@ import pytest
 
 pkcs11: Any = pytest.importorskip("pkcs11", reason="the extra `hsm` is not installed")
 
+from agent.config import Contracts, Pkcs11  # noqa: E402
+from agent.contract_desk import open_keys  # noqa: E402
 from agent.contracts.key_store import KeyStoreError  # noqa: E402
 from agent.contracts.pkcs11_keys import Pkcs11Keys  # noqa: E402
 from agent.contracts.wallet import PROVISIONING_KEY, Authorization, Context, Installed, Wallet  # noqa: E402
@@ -153,3 +155,20 @@ def test_a_wrong_pin_is_tried_once_and_does_not_lock_the_token(tokens: None) -> 
 def test_a_token_that_is_not_there_is_told_with_what_to_check(tokens: None) -> None:
     with pytest.raises(KeyStoreError, match="cannot be opened"):
         Pkcs11Keys(module=MODULE, token="no such token", pin=PIN)
+
+
+def test_the_configuration_names_the_token_and_a_file_with_its_pin(keys: Pkcs11Keys, tmp_path: Path) -> None:
+    (tmp_path / "pin").write_text(f"{PIN}\n")
+    settings = Contracts(pkcs11=Pkcs11(module=MODULE, token="wallet", pin=tmp_path / "pin"))
+
+    keys.close()  # a token lets one process in once
+
+    opened = open_keys(settings, tmp_path)
+
+    assert isinstance(opened, Pkcs11Keys)
+    assert opened.names() == {PROVISIONING_KEY}
+    assert opened.point(PROVISIONING_KEY) == point_of(VEHICLE_KEY)
+    opened.close()
+    (tmp_path / "pin").unlink()
+    with pytest.raises(KeyStoreError, match=r"contract-keys\.pin"):
+        open_keys(settings, tmp_path)
