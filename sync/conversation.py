@@ -475,8 +475,8 @@ class Conversation:
         self._window = self._window.cleared(journal=lane.journal)
 
     def _greet_again(self, lane: Lane) -> None:
-        """Ask where to resume: at once, but not oftener than the back-off's base."""
-        soon = max(time.monotonic(), self._greeted_at + self._settings.hello_backoff.base_s)
+        """Ask where to resume: soon, without the back-off, which is for a backend that says nothing."""
+        soon = max(time.monotonic(), self._greeted_at + self._settings.hello_again_s)
         if lane.phase is Phase.DRAINING:
             if not self._greets:
                 self._hello_due = soon

@@ -34,6 +34,9 @@ class UplinkSettings:
     ack_timeouts_before_reconnect: int = 3
     # Waiting for the backend: hello is repeated with this back-off, for as long as it takes.
     hello_backoff: Backoff = field(default_factory=lambda: Backoff(base_s=5.0, cap_s=60.0))
+    # The backend spoke first, so it is there (again): ask at once, but not oftener than this. Whoever replays its old
+    # words gets so many hellos.
+    hello_again_s: float = 0.2
     # The broker forbids or cannot take our topic: only people can help, so ask seldom.
     refused_pause_s: float = 60.0
     quota_pause_s: float = 1.0

@@ -374,3 +374,23 @@ def test_delivery_works_over_the_embedded_broker_of_the_demo(fleet: Fleet) -> No
     fleet.assert_complete(600)
     connected = [event.protocol for event in fleet.events if isinstance(event, Connected)]
     assert set(connected) == {"3.1.1"}
+
+
+def test_a_backend_that_comes_back_after_the_device_is_greeted_at_once(fleet: Fleet) -> None:
+    """The broker tells that nobody listens, and the back-off begins; the backend's own word ends it."""
+
+    async def story() -> float:
+        fleet.outbox.seal_many(10)
+        async with mosquitto(fleet.folder) as broker:
+            async with fleet.receiver(broker.port), fleet.device(broker.port):
+                await fleet.until_delivered()
+            fleet.outbox.seal_many(10)
+            async with fleet.device(broker.port, hello_backoff=Backoff(base_s=60.0)):
+                await eventually(lambda: "no-receiver" in fleet.alarms())
+                async with fleet.receiver(broker.port):
+                    began = asyncio.get_running_loop().time()
+                    await fleet.until_delivered()
+                    return asyncio.get_running_loop().time() - began
+
+    assert asyncio.run(story()) < 5
+    fleet.assert_complete(20)
