@@ -498,12 +498,14 @@ class Journal:
     def _durably(self, work: Callable[[], None], *, essential: bool) -> None:
         """On a full disk: fold the WAL into the file, which frees pages, then for an essential fact the reserves."""
         try:
-            for make_room in (self._fold, self._release_reserves if essential else None, None):
+            if self._written(work):
+                return
+            self._fold()
+            if self._written(work):
+                return
+            while essential and self._release_reserves():
                 if self._written(work):
                     return
-                if make_room is None:
-                    break
-                make_room()
         finally:
             if self._reserve_is_open and not self._broken:
                 self._keep_reserve()
@@ -550,13 +552,15 @@ class Journal:
             if not is_full(error):
                 raise self._failed(error) from error
 
-    def _release_reserves(self) -> None:
-        """The last part of the bound, and the ballast where it is the disk that is full."""
+    def _release_reserves(self) -> bool:
+        """The last part of the bound, and a piece of the ballast where the disk is full. False when all is given."""
         at_the_bound = self._pages()[0] >= self._bound(RESERVE)
-        self._reserve_is_open = True
+        was_open, self._reserve_is_open = self._reserve_is_open, True
         self._limit_pages(self._max_pages)
         if not at_the_bound and self._ballast.release():
             self._fold()
+            return True
+        return not was_open
 
     def _keep_reserve(self) -> None:
         self._reserve_is_open = False

@@ -18,7 +18,7 @@ from hashlib import sha256
 
 from agent.core.facts import Fact, JournalOpened, SessionFact
 from agent.core.instants import Instant
-from agent.journal.ballast import Ballast
+from agent.files import sync_folder
 from agent.journal.errors import AlreadyRunning, StorageBroken, StorageFull
 from agent.journal.folder import JournalFolder
 from agent.journal.salvage import Survey, survey
@@ -219,8 +219,10 @@ def _begin(
         try:
             _write_first(database, empty.journal, source, entries, sealed)
         except sqlite3.OperationalError as error:
-            if not is_full(error) or not Ballast(folder.ballast).release():
+            if not is_full(error):
                 raise
+            folder.ballast.unlink(missing_ok=True)
+            sync_folder(folder.path)
             _write_first(database, empty.journal, source, entries, sealed)
     except sqlite3.Error as error:
         raise _refused(folder, error) from error

@@ -93,6 +93,7 @@ async def _campaign(
                 oracle.look()
                 report()
             if oracle.complaints:
+                report()
                 return tally
         rest = [
             Fleet(role=role, folder=folder, port=link.port, chance=chance, nursery=from_, oracle=oracle,
@@ -137,11 +138,11 @@ class Stage:
         while not self._somebody_charges() and time.monotonic() < give_up:
             await asyncio.sleep(0.01)
             self.oracle.listen()
-        await asyncio.sleep(self.chance.uniform(0.0, 0.3))
+        await asyncio.sleep(self.chance.choice((0.0, 0.0, self.chance.uniform(0.0, 0.3))))
         neighbour = self.state / "neighbour"
         take_room(neighbour, leave=self.chance.choice((0, 0, self.chance.randrange(64 * KIB))))
         self.tally.fills += 1
-        await asyncio.sleep(self.chance.uniform(0.0, 0.3))
+        await asyncio.sleep(self.chance.choice((0.0, 0.0, self.chance.uniform(0.0, 0.3))))
         take_room(neighbour, leave=0)
         before = set(self.oracle.agent.ended)
         agents.send(signal.SIGUSR1)

@@ -37,7 +37,7 @@ AT_RANDOM = 0.15
 KILLS_BETWEEN_LOOKS = 24
 BROKER_KILL_EVERY = 4  # looks
 # A life that does not come to its step by then is shot.
-LIFE_S = {AGENT: 1.2, RECEIVER: 1.2}
+LIFE_S = {AGENT: 2.0, RECEIVER: 2.0}
 SHOT_WITHIN_S = 0.6
 LONGEST_DURING_US = 4_000
 DELIVERED_WITHIN_S = 60.0

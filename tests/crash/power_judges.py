@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import sqlite3
 from collections.abc import Sequence
@@ -65,7 +66,8 @@ class OurJudge:
                 if verdict is not GOOD:
                     return verdict
         except Exception as error:  # noqa: BLE001 - whatever it is: the service would not have started
-            return Verdict.UNREADABLE, f"{type(error).__name__}: {error}"
+            damaged = self.lying and _file_system_refuses(state)
+            return (Verdict.UNMOUNTABLE if damaged else Verdict.UNREADABLE), f"{type(error).__name__}: {error}"
         return GOOD
 
     def _key(self, state: Path, promises: Promises) -> Judgement:
@@ -137,6 +139,17 @@ class OurJudge:
             if found < promises.revision:
                 return (Verdict.TAIL if self.lying else Verdict.LOST), f"revision {found} of {promises.revision}"
         return GOOD
+
+
+def _file_system_refuses(state: Path) -> bool:
+    """Its own metadata is damaged, which only its check at a boot can mend; nothing can even be renamed there."""
+    try:
+        for path in state.rglob("*"):
+            if path.lstat() and path.is_file():
+                path.read_bytes()
+    except OSError as error:
+        return error.errno in (errno.EBADMSG, errno.EUCLEAN, errno.EIO)
+    return False
 
 
 def judge_database(state: Path, marks: Sequence[str]) -> Judgement:

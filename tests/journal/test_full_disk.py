@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, suppress
 from datetime import timedelta
+from os import statvfs
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,22 @@ def test_it_opens_while_the_disk_is_full_and_ends_the_running_session(disk: Path
 
 def command(verb: str, disk: Path) -> list[str]:
     return [sys.executable, "-m", "tests.journal.full_disk_writer", verb, str(disk / "journal")]
+
+
+def test_a_neighbour_that_takes_what_the_reserve_gives_leaves_room_for_the_ends(disk: Path) -> None:
+    """A log on the same file system grows into every block that becomes free."""
+    room = statvfs(disk)
+    names = [f"running-{number}" for number in range(2 if room.f_bavail * room.f_frsize < MIB // 2 else 30)]
+    with open_journal(disk / "journal") as journal:
+        for name in names:
+            journal.append(at(authorised(name), started(name)))
+        take_all_room(disk)
+        fill(journal)
+        for name in names:
+            journal.append(at(ended(name)))
+            take_all_room(disk)
+        assert journal.open_sessions() == []
+        assert verify(bodies_of(journal), keys=None).ok
 
 
 def test_acknowledging_and_pruning_make_room_on_a_full_disk(disk: Path) -> None:
