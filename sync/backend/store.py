@@ -175,6 +175,10 @@ class Store:
         with self._transaction():
             touched: dict[int, bool] = {}
             for delivery in deliveries:
+                whole = self._take_whole(delivery)
+                if whole is not None:
+                    touched[whole] = True
+                    continue
                 for stream, is_gap_possible in self._take_one(delivery):
                     touched[stream] = touched.get(stream, False) or is_gap_possible
             for stream in touched:
@@ -225,6 +229,29 @@ class Store:
         return [self._audit(*row, keys=keys(row[1])) for row in rows]
 
     # Taking
+
+    def _take_whole(self, delivery: Delivery) -> int | None:
+        """The journal's stream, when a batch is what it nearly always is: readable records of one journal, one after
+        the other, none of them here yet. Nothing is stored otherwise: `_take_one` looks at each line then."""
+        lines = delivery.lines
+        records = [line for line in lines if isinstance(line, Record)]
+        if not records or len(records) != len(lines):
+            return None
+        journal, first = records[0].journal, records[0].sequence
+        if any(each.sequence != first + at or each.journal != journal for at, each in enumerate(records)):
+            return None
+        stream = self._stream(delivery.device, journal)
+        taken = self._db.execute(
+            "SELECT 1 FROM records WHERE stream = ? AND sequence BETWEEN ? AND ? LIMIT 1",
+            (stream, first, first + len(records) - 1),
+        ).fetchone()
+        if taken is not None or self._unplaced_hashes(delivery.device):
+            return None
+        self._db.executemany(
+            "INSERT INTO records (stream, sequence, hash, previous, id, body) VALUES (?, ?, ?, ?, ?, ?)",
+            [(stream, each.sequence, each.hash, each.previous, each.id, each.body) for each in records],
+        )
+        return stream
 
     def _take_one(self, delivery: Delivery) -> Iterator[tuple[int, bool]]:
         streams: dict[str, int] = {}

@@ -4,8 +4,8 @@ Recipe and traps: the local broker queues for a persistent bridge session with t
 drop nearly all in silence, so they are lifted), then the remote starts; the bridge needs 5 to 11 s to notice. Its
 producer got a PUBACK for every message; nothing is durable but what the broker last saved.
 
-Two subscribers take what arrives: a backend in Python that counts messages (paho, as the reference's figures were
-taken), and `mosquitto_sub`, which shows what the two brokers alone can do.
+Three subscribers take what arrives: a backend in Python that stores each record before it acknowledges it, which is
+the same end as ours; one that only counts; and `mosquitto_sub`, which shows what the two brokers alone can do.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from sync.loopback_broker import free_port
@@ -78,10 +79,20 @@ def publish(port: int, lines: Sequence[bytes]) -> None:
         )
 
 
-def python_backend(port: int, records: int) -> tuple[float, float]:
-    """When the first and the last message reached a subscriber in Python, in a process of its own."""
+def storing(folder: Path) -> Sink:
+    """A subscriber in Python: what has arrived is committed together (SQLite FULL), then acknowledged."""
+    return partial(_python, STORER, str(folder / "sink.db"))
+
+
+def counting() -> Sink:
+    """A subscriber in Python that keeps nothing."""
+    return partial(_python, COUNTER, "")
+
+
+def _python(program: str, database: str, port: int, records: int) -> tuple[float, float]:
+    """When the first message came and the last one was dealt with."""
     done = subprocess.run(
-        [sys.executable, "-P", "-c", COUNTER, str(port), TOPIC, str(records)],
+        [sys.executable, "-P", "-c", program, str(port), TOPIC, str(records), database],
         capture_output=True,
         timeout=NOTICED_WITHIN_S + records / 1000,
         check=True,
@@ -107,6 +118,38 @@ client.on_connect = lambda client, *_: client.subscribe(topic, 1)
 client.on_message = on_message
 client.connect("127.0.0.1", port)
 client.loop_forever()
+"""
+
+
+STORER = """
+import queue, sqlite3, sys, threading, time
+import paho.mqtt.client as paho
+port, topic, wanted, path = int(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4]
+arrived = queue.SimpleQueue()
+client = paho.Client(paho.CallbackAPIVersion.VERSION2, client_id="sink", manual_ack=True)
+client.on_connect = lambda client, *_: client.subscribe(topic, 1)
+client.on_message = lambda client, userdata, message: arrived.put(message)
+database = sqlite3.connect(path, isolation_level=None)
+database.execute("PRAGMA journal_mode = WAL")
+database.execute("PRAGMA synchronous = FULL")
+database.execute("CREATE TABLE record (sequence INTEGER PRIMARY KEY, body BLOB)")
+client.connect("127.0.0.1", port)
+client.loop_start()
+count, first = 0, 0.0
+while count < wanted:
+    group = [arrived.get()]
+    first = first or time.monotonic()
+    while not arrived.empty() and len(group) < 100:
+        group.append(arrived.get())
+    database.execute("BEGIN IMMEDIATE")
+    database.executemany("INSERT INTO record (body) VALUES (?)", [(each.payload,) for each in group])
+    database.execute("COMMIT")
+    for each in group:
+        client.ack(each.mid, each.qos)
+    count += len(group)
+print(first, time.monotonic())
+client.disconnect()
+client.loop_stop()
 """
 
 
