@@ -50,12 +50,13 @@ class Ballast:
         if monotonic_ms < self._next_attempt_ms or self.present:
             return
         self._next_attempt_ms = monotonic_ms + RETRY_MS
-        held = self._size()
-        size = min(BALLAST_BYTES, (free_bytes(self._path.parent) + held) // 4)
-        if size < max(SMALLEST_BYTES, held):
+        held, free = self._size(), free_bytes(self._path.parent)
+        size = min(BALLAST_BYTES, (free + held) // 4)
+        if free // 4 < SMALLEST_BYTES:
             return
         try:
-            _allocate(self._path, size)
+            if held < size:  # else what is left of it is as much as would be put aside anew
+                _allocate(self._path, size)
         except OSError:  # a disk that is worse than full shows itself at the next commit
             with suppress(OSError):
                 _cut(self._path, held) if held else self._path.unlink(missing_ok=True)
