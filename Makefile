@@ -33,8 +33,10 @@ check: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/contracts/test_architecture.py
 
+# The quick tests of what decides, records and starts; `make test` runs all of them and the rest.
+FAST := tests/core tests/journal tests/space tests/policy_bundle tests/chargers tests/contracts tests/service
 fast: $(VENV)/.dev
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -n 3 --dist loadfile $(FAST)
 
 # Kills, full disks, power cuts. make crash SEED=1 KILLS=1000 CUTS=1000 FILLS=30 ONLY=kills,disks; LONG=1 does ten times as
 # much. Mounting needs root, FUSE and loop devices: what cannot be run here is said. The result is also build/crash.json.
