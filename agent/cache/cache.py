@@ -27,6 +27,7 @@ from agent.cache.examination import (
     hashes,
     here,
     is_the_same,
+    nothing_is_offered,
 )
 from agent.cache.generations import GenerationDamaged, Loaded
 from agent.cache.parts import PartLost
@@ -34,7 +35,7 @@ from agent.cache.tokens import TokensUnreadable, TokenTable
 from agent.core.credentials import key_check
 from agent.core.instants import ClockQuality, Instant
 from agent.core.policy import Policy, Token
-from sync.bundle import SignedBundle
+from sync.bundle import TIMESTAMP, SignedBundle
 from sync.carriers import Carrier, CarrierError
 from sync.trust_store import Remembered, Trust, TrustStore, TrustStoreBusy, TrustStoreDamaged, TrustStoreError
 from sync.verdicts import Moment, Rejected, Verified
@@ -187,6 +188,8 @@ class PolicyCache:
         once = Once(carrier)
         if self._active is not None and await self._is_confirmed(once, moment):
             return Unchanged(policy=self._active.policy)
+        if await nothing_is_offered(once):
+            return Refused(error="Missing", detail=f"{TIMESTAMP}: nothing is published here", transient=True)
         async with self._examine(self._case, once, self._remembered, moment) as examination:
             return await self._judged(examination, self._store)
 

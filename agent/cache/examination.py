@@ -167,6 +167,14 @@ async def is_the_same(
     return await asyncio.to_thread(lambda: all(store.has(sha256) for sha256 in parts.values()))
 
 
+async def nothing_is_offered(carrier: Carrier) -> bool:
+    """No timestamp: a broker without documents. That needs no examination, every few minutes and for years."""
+    try:
+        return await carrier.fetch(bundle.TIMESTAMP, bundle.MAX_TIMESTAMP_BYTES) is None
+    except CarrierError:
+        return False  # the examination asks again, and says what is wrong
+
+
 class Once:
     """A carrier that is asked for each document once: looking first and examining then cost one journey."""
 

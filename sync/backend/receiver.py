@@ -35,6 +35,8 @@ T = TypeVar("T")
 
 # One transaction takes what has arrived meanwhile, up to this: an fsync is shared, latency stays small.
 _MESSAGES_PER_COMMIT = 32
+# While a backlog comes in, this much is waited for company: fewer transactions, each of which waits for the disk.
+_LINGER_S = 0.008
 # Of a payload that cannot be taken apart, this much is kept for a person to look at.
 _KEPT_OF_JUNK_BYTES = 64 * 1024
 
@@ -101,10 +103,14 @@ class Receiver:
         for state in store.states():
             self._answer(state, answers_hello=False)
         answering = asyncio.create_task(self._send_answers(link))
+        busy = False
         try:
             while True:
                 messages = [await link.receive()]
+                if busy:
+                    await asyncio.sleep(_LINGER_S)
                 messages += link.receive_waiting(_MESSAGES_PER_COMMIT - 1)
+                busy = len(messages) > 1
                 await self._handle(messages, store)
                 for message in messages:
                     link.acknowledge(message)

@@ -88,10 +88,14 @@ class Gateway:
         lines += ["[[charger]]", 'name = "bay"', 'evse = "DE*ABC*E1001*1"', 'network = "DE*ABC"', 'country = "DE"']
         self.config.write_text("\n".join(lines) + "\n")
 
-    def start(self) -> None:
-        """Started and answering."""
+    def begin(self) -> None:
+        """Started; its local API, which is loaded when it is asked, is left alone."""
         self.write_config()
         self.service.start()
+
+    def start(self) -> None:
+        """Started and answering."""
+        self.begin()
         until("the service answers", self.answers, within_s=PATIENCE_S)
 
     def answers(self) -> bool:

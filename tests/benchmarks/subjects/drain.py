@@ -85,7 +85,7 @@ def one_drain(settled: Gateway, root: Path, records: int, *, tls: bool) -> float
     with backend(root / "backend", settled.office, tls=tls) as there, closing(there.observer()) as observer:
         gateway = settled.copied_to(root / "gateway", port=there.device_port, tls=there.device_tls)
         try:
-            gateway.start()
+            gateway.begin()
             begun = observer.hello()
             done = observer.acknowledged(records)
             until("nothing waits", gateway.has_delivered)

@@ -86,10 +86,9 @@ def at_rest(bench: Bench, settled: Gateway, root: Path, readers: dict[str, tuple
     with backend(root / "backend", settled.office, tls=tls) as there:
         gateway = settled.copied_to(root / "gateway", port=there.device_port, tls=there.device_tls)
         gateway.readers = readers
-        gateway.write_config()
         highest = 0.0
         try:
-            gateway.service.start()
+            gateway.begin()
             until("it is ready", lambda: "ready: deciding" in gateway.service.said(), within_s=30)
             settled.office.publish(port=there.broker.port)
             give_up = time.monotonic() + 60
@@ -119,7 +118,8 @@ def with_a_backlog(
             if waiting:
                 fill(gateway.state / "journal", waiting, source=SOURCE)
             try:
-                gateway.start()
+                gateway.begin()
+                until("it is ready", lambda: "ready: deciding" in gateway.service.said(), within_s=30)  # noqa: B023
                 time.sleep(bench.size(REST_S, 1))
                 measured.append(gateway.memory_kb() / 1024)
                 if waiting:

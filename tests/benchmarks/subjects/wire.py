@@ -61,7 +61,7 @@ def carried(settled: Gateway, root: Path, records: int, codec: str) -> tuple[int
     ):
         gateway = settled.copied_to(root / "gateway", port=proxy.port, codec=codec)
         try:
-            gateway.start()
+            gateway.begin()
             observer.acknowledged(records)
         finally:
             gateway.service.kill()
