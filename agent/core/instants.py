@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -50,12 +49,18 @@ class Instant:
 
 def time_ordered_id(now: Instant, index: int = 0) -> str:
     """UUIDv7 (RFC 9562, 5.7) of this instant; `index` tells several ids of one instant apart."""
-    milliseconds = max(0, int((now.utc - EPOCH).total_seconds() * 1000)) & (2**48 - 1)
-    random = int.from_bytes(hashlib.sha256(now.entropy + index.to_bytes(4, "big")).digest()[:10], "big")
+    return seeded_id(now.utc, now.entropy, index)
+
+
+def seeded_id(utc: datetime, entropy: bytes, index: int = 0) -> str:
+    """The same from its parts. Made for every record, so it is written out instead of asking `uuid`."""
+    milliseconds = max(0, int((utc - EPOCH).total_seconds() * 1000)) & (2**48 - 1)
+    random = int.from_bytes(hashlib.sha256(entropy + index.to_bytes(4, "big")).digest()[:10], "big")
     value = (milliseconds << 80) | (random & (2**80 - 1))
     value = (value & ~(0xF << 76)) | (0x7 << 76)
     value = (value & ~(0x3 << 62)) | (0x2 << 62)
-    return str(uuid.UUID(int=value))
+    digits = f"{value:032x}"
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
