@@ -301,7 +301,7 @@ def _plain(value: object) -> object:
         return str.__str__(value) if value.isascii() else value.encode("utf-8", "replace").decode()
     if value is None or isinstance(value, int):
         return value
-    kind: type[Any] = type(value)
+    kind: Any = type(value)
     if (names := _names(kind)) is not None:
         return {name: _plain(item) for name in names if (item := getattr(value, name)) is not None}
     match value:
