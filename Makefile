@@ -93,6 +93,8 @@ $(VENV)/.build: $(VENV)/.made requirements-build.lock
 $(VENV)/.runtime: $(VENV)/.build requirements.lock pyproject.toml
 	$(PIP_INSTALL) --require-hashes -r requirements.lock
 	$(PIP_INSTALL) --no-index --editable .
+	@# The service may not write here: without this every start would compile all of it again.
+	$(BIN)/python -m compileall -q agent drivers sync firmware_profiles
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.runtime requirements-dev.lock
