@@ -11,8 +11,13 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from firmware_profiles.versions import RANGE_PATTERN, VERSION_PATTERN
+
 Kind = Literal["reader", "charger", "gateway"]
-Driver = Literal["pn532_hsu", "em4100_ascii", "simulated", "line"]
+Driver = Literal[
+    "pn532_hsu", "pn53x_usb", "em4100_ascii", "pcsc", "hid_keys", "charger_register", "simulated",  # readers
+    "line",  # chargers
+]  # fmt: skip
 Technology = Literal["iso14443a", "iso14443b", "iso15693", "felica", "em4100"]
 Assurance = Literal["lossy", "random", "static", "authenticated"]
 Signal = Literal["pending", "granted", "refused", "offline", "fault", "learn"]
@@ -21,19 +26,38 @@ Capability = Literal[
     "start", "stop", "meter", "power", "plug", "energy_limit",  # chargers
 ]  # fmt: skip
 Level = Literal["hardware", "vendor", "source", "community", "unverified"]
+# What follows from a finding: a word to the operator, every card of this reader as weak as a lossy one, or no card at all.
+Action = Literal["warn", "lossy", "refuse"]
+VersionText = Annotated[str, Field(pattern=VERSION_PATTERN)]
 
 DRIVERS_OF: dict[str, frozenset[str]] = {
-    "reader": frozenset({"pn532_hsu", "em4100_ascii", "simulated"}),
+    "reader": frozenset(
+        {"pn532_hsu", "pn53x_usb", "em4100_ascii", "pcsc", "hid_keys", "charger_register", "simulated"}
+    ),
     "charger": frozenset({"line"}),
     "gateway": frozenset(),
 }
-# First bytes that a feedback command may have, by driver. Empty: the driver has no way to give feedback yet.
+# What a driver reads from, and nothing else.
+TRANSPORTS_OF: dict[str, frozenset[str]] = {
+    "pn532_hsu": frozenset({"serial"}),
+    "pn53x_usb": frozenset({"usb"}),
+    "em4100_ascii": frozenset({"serial"}),
+    "pcsc": frozenset({"pcsc"}),
+    "hid_keys": frozenset({"evdev"}),
+    "charger_register": frozenset({"modbus"}),
+    "simulated": frozenset({"memory"}),
+    "line": frozenset({"serial", "memory"}),
+}
+# First bytes that a command for lamps, buzzers and settings may have, by driver; a driver that is not here has none.
 # Never a write, format or firmware opcode.
 FEEDBACK_OPENINGS: dict[str, tuple[bytes, ...]] = {
-    "pn532_hsu": (),
-    "em4100_ascii": (),
-    "simulated": (),
-    "line": (),
+    # ACS: FF 00 40 lamps and buzzer, FF 00 52 beep at a poll (ACR122U); E0 00 00 28, 29, 21 buzzer, lamps, behaviour of
+    # both (ACR1252U, ACR1552U).
+    "pcsc": tuple(map(bytes.fromhex, ("FF0040", "FF0052", "E0000028", "E0000029", "E0000021"))),
+}
+# The only questions that a profile may ask for a version.
+FIRMWARE_QUERIES: dict[str, tuple[bytes, ...]] = {
+    "pcsc": tuple(map(bytes.fromhex, ("FF00480000", "E000001800"))),
 }
 FEEDBACK_MAX_BYTES = 64
 ACCEPT_AT_LEAST = 2
@@ -54,7 +78,12 @@ def _from_hex(value: object) -> bytes:
         raise ValueError("write bytes as a text of hexadecimal digits") from None
 
 
+def _one_or_more(value: object) -> object:
+    return (value,) if isinstance(value, str | bytes) else value
+
+
 Hex = Annotated[bytes, BeforeValidator(_from_hex)]
+Commands = Annotated[tuple[Hex, ...], BeforeValidator(_one_or_more), Field(strict=False, min_length=1, max_length=8)]
 
 
 class Strict(BaseModel):
@@ -75,20 +104,59 @@ class Strict(BaseModel):
 class Transport(Strict):
     """How the bytes come. Serial lines are 8N1 and opened by one process only."""
 
-    kind: Literal["serial", "memory"]
+    kind: Literal["serial", "usb", "pcsc", "evdev", "modbus", "memory"]
     baud: Literal[9600, 19200, 38400, 57600, 115200, 230400, 460800, 921600] | None = None
 
     @model_validator(mode="after")
     def _serial_has_a_speed(self) -> Self:
         if (self.kind == "serial") != (self.baud is not None):
-            raise ValueError('a serial transport needs baud, a "memory" transport has none')
+            raise ValueError(f'a serial transport needs baud, a "{self.kind}" transport has none')
         return self
 
 
+class Match(Strict):
+    """Which devices this is. Any line is enough; where two profiles could be meant, the higher priority is.
+
+    `usb` is vendor:product, `serial_by_id` a name in /dev/serial/by-id with * for any text, `product` a part of the
+    product text or of the name that PC/SC gives the reader. Empty where a device does not say what it is.
+    """
+
+    usb: tuple[Annotated[str, Field(pattern=r"^[0-9a-f]{4}:([0-9a-f]{4}|\*)$")], ...] = Field(default=(), strict=False)
+    serial_by_id: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9_.*:#+-]{8,}$")], ...] = Field(
+        default=(), strict=False
+    )
+    product: tuple[Annotated[str, Field(min_length=4)], ...] = Field(default=(), strict=False)
+    priority: int = Field(default=0, ge=0, le=9)
+
+
 class Framing(Strict):
-    """Parameters of the codec. `trailer`: bytes between the check and the end byte of an EM4100 ASCII frame."""
+    """Parameters of the codec. `trailer`: bytes between the check and the end byte of an EM4100 ASCII frame.
+
+    `function`, `register_address` and `register_count` are what a charger is asked over Modbus; addresses are those on
+    the wire, from 0. `unit` is the Modbus unit.
+    """
 
     trailer: Hex = Field(default=b"", max_length=4)
+    function: Literal["holding", "input"] | None = None
+    register_address: int | None = Field(default=None, ge=0, le=65_535)
+    register_count: int | None = Field(default=None, ge=1, le=40)
+    unit: int = Field(default=1, ge=0, le=255)
+
+
+class TextForm(Strict):
+    """How the device writes a UID where it does not send its bytes. See firmware_profiles/text_forms.py.
+
+    `padding` "nul" and "space": filled up behind; "zero_bytes": UIDs shorter than the field have 00 bytes behind them.
+    `digits`: exactly so many, filled up with zeros in front.
+    """
+
+    encoding: Literal["raw", "ascii", "utf_16_be"] = "ascii"
+    digits_are: Literal["hex", "decimal"] = "hex"
+    case: Literal["upper", "lower", "any"] = "any"
+    separator: Literal["", ":", "-", " "] = ""
+    prefix: str = Field(default="", max_length=8)
+    padding: Literal["none", "nul", "space", "zero_bytes"] = "none"
+    digits: int | None = Field(default=None, ge=4, le=20)
 
 
 class Polling(Strict):
@@ -106,22 +174,31 @@ class Uid(Strict):
     lengths: tuple[int, ...] = Field(min_length=1, strict=False)
     byte_order: Literal["on_air", "reversed"] = "on_air"
     loss: Literal["none", "first_3", "first_4", "first_6", "version_byte"] = "none"
+    text: TextForm | None = None
 
 
 class Firmware(Strict):
-    """Which firmware is known to work. Versions are dotted numbers, compared number by number."""
+    """Which firmware is known to work. Versions are dotted numbers, compared number by number (versions.py).
 
-    known: tuple[str, ...] = Field(default=(), strict=False)
-    minimum: str | None = Field(default=None, pattern=r"^\d+(\.\d+)*$")
+    `query` asks for it where the driver does not ask by itself, `prefix` is what stands before the number in the
+    answer. `below_minimum` and `unknown` say what a version that is too old, or that nobody can tell, means.
+    """
+
+    known: tuple[VersionText, ...] = Field(default=(), strict=False)
+    minimum: VersionText | None = None
+    query: Hex = b""
+    prefix: str = ""
+    below_minimum: Action = "warn"
+    unknown: Literal["accept", "warn", "refuse"] = "accept"
 
 
 class Advisory(Strict):
-    """A published weakness and what to do about it."""
+    """A published weakness and what to do about it. `affects`: "all", or bounds that all must hold: ">=1.5 <1.6.3"."""
 
     id: str = Field(min_length=3)
-    affects: str = Field(min_length=1)
+    affects: Annotated[str, Field(pattern=RANGE_PATTERN)]
     severity: Literal["low", "medium", "high", "critical"]
-    action: Literal["warn", "refuse", "lossy"]
+    action: Action
     source: str = Field(min_length=1)
 
 
@@ -171,13 +248,15 @@ class Profile(Strict):
     make: str = Field(min_length=1)
     model: str = Field(min_length=1)
     driver: Driver
+    match: Match = Match()
     transport: Transport
     framing: Framing = Framing()
     polling: Polling = Polling()
     uid: Uid | None = None
     confirm_frames: int = Field(default=1, ge=1, le=5)
     capabilities: tuple[Capability, ...] = Field(default=(), strict=False)
-    feedback: dict[Signal, Hex] = Field(default_factory=dict)
+    feedback: dict[Signal, Commands] = Field(default_factory=dict)
+    setup: tuple[Hex, ...] = Field(default=(), strict=False)  # commands after opening, from the same allow-list
     quirks: tuple[str, ...] = Field(default=(), strict=False)
     firmware: Firmware = Firmware()
     security: tuple[Advisory, ...] = Field(default=(), strict=False)
@@ -246,28 +325,33 @@ def _uid(profile: Profile) -> str | None:
 
 
 def _codec(profile: Profile) -> str | None:
-    match profile.driver:
-        case "em4100_ascii":
-            if profile.transport.kind != "serial" or profile.polling.silence_ms is None:
-                return "driver em4100_ascii needs a serial transport and polling.silence_ms"
-        case "pn532_hsu":
-            if profile.transport.kind != "serial" or profile.framing.trailer:
-                return "driver pn532_hsu needs a serial transport and knows no framing.trailer"
-        case "line":
-            if profile.framing.trailer:
-                return "driver line knows no framing.trailer"
-        case _:
-            if profile.transport.kind != "memory":
-                return f"driver {profile.driver} has no device: transport.kind is memory"
+    if profile.transport.kind not in (kinds := TRANSPORTS_OF[profile.driver]):
+        return f"driver {profile.driver}: transport.kind is {' or '.join(sorted(kinds))}"
+    if profile.framing.trailer and profile.driver != "em4100_ascii":
+        return f"driver {profile.driver} knows no framing.trailer"
+    if profile.driver in ("em4100_ascii", "hid_keys") and profile.polling.silence_ms is None:
+        return f"driver {profile.driver} needs polling.silence_ms"
+    asked = (profile.framing.function, profile.framing.register_address, profile.framing.register_count)
+    if (profile.driver == "charger_register") != (None not in asked) or len({each is None for each in asked}) > 1:
+        return "framing: function, register_address and register_count belong to driver charger_register, all of them"
+    text = profile.uid.text if profile.uid is not None else None
+    if (text is not None) != (profile.driver in ("hid_keys", "charger_register")):
+        return "uid.text belongs to the drivers hid_keys and charger_register"
+    if text is not None and text.digits_are == "decimal" and len(profile.uid.lengths if profile.uid else ()) != 1:
+        return "uid: a decimal number does not say how many bytes it stands for; lengths must be one"
     return None
 
 
 def _feedback(profile: Profile) -> str | None:
-    for signal, command in profile.feedback.items():
-        if not command.startswith(FEEDBACK_OPENINGS[profile.driver] or (b"\x00never",)):
-            return f"feedback.{signal}: driver {profile.driver} allows no such command"
+    allowed = FEEDBACK_OPENINGS.get(profile.driver, ())
+    commands = [(f"feedback.{signal}", each) for signal, said in profile.feedback.items() for each in said]
+    for where, command in commands + [("setup", each) for each in profile.setup]:
+        if not any(command.startswith(opening) for opening in allowed):
+            return f"{where}: driver {profile.driver} allows no such command"
         if len(command) > FEEDBACK_MAX_BYTES:
-            return f"feedback.{signal}: longer than {FEEDBACK_MAX_BYTES} bytes"
+            return f"{where}: longer than {FEEDBACK_MAX_BYTES} bytes"
+    if profile.firmware.query and profile.firmware.query not in FIRMWARE_QUERIES.get(profile.driver, ()):
+        return f"firmware.query: driver {profile.driver} allows no such question"
     return None
 
 

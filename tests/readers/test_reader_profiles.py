@@ -140,7 +140,7 @@ WRONG = {
         "does not agree with uid.loss",
     ),
     "a reader without UIDs": (a_profile(uid=None), "a reader must say what its UIDs are"),
-    "no silence": (a_profile(polling={}), "needs a serial transport and polling.silence_ms"),
+    "no silence": (a_profile(polling={}), "needs polling.silence_ms"),
     "feedback without a lamp": (a_profile(feedback={"granted": "FF0040"}), "allows no such command"),
     "a driver of chargers": (a_profile(driver="line"), "driver 'line' does not drive a reader"),
     "an id in another folder": (a_profile(id="chargers/mine"), "does not lie in the folder of a reader"),
