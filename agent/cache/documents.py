@@ -25,6 +25,7 @@ from agent.contracts.trust_documents import ANCHORS, REVOCATIONS, TrustUnfit, re
 from agent.core.countries import ALPHA_2, normalise_country
 from agent.core.credentials import Assurance
 from agent.core.history import LONGEST, MOST_VISITS
+from agent.core.networks import normalise_network
 from agent.core.pins import Pin
 from agent.core.policy import (
     MAX_GROUP_DEPTH,
@@ -33,7 +34,6 @@ from agent.core.policy import (
     Token,
     TokenStatus,
     Vehicle,
-    normalise_network,
 )
 from agent.core.positions import Corner
 from agent.core.prices import PriceCaps

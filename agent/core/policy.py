@@ -13,6 +13,7 @@ from types import MappingProxyType
 
 from agent.core.pins import Pin
 from agent.core.prices import PriceCaps
+from agent.core.sites import Sites
 from agent.core.terms import Demand, Effects, Fence, Holidays, Leniences, Prompt, Schedule, Velocity
 
 MAX_GROUP_DEPTH = 8
@@ -116,6 +117,7 @@ class Policy:
     groups: Mapping[str, Group]
     drivers: Mapping[str, Driver]
     vehicles: Mapping[str, Vehicle]
+    sites: Sites = field(default_factory=Sites)
 
     def levels(self, group: str) -> Iterator[Group] | None:
         """The group and its ancestors, nearest first; None when one is missing or they never end: no policy then."""
@@ -128,8 +130,3 @@ class Policy:
             found.append(level)
             name = level.parent
         return iter(found)
-
-
-def normalise_network(text: str) -> str:
-    """Party, hub operator, site or EVSE id for comparison: upper case, without `*` and `-` (DE*ABC = DEABC)."""
-    return text.upper().replace("*", "").replace("-", "").strip()

@@ -10,7 +10,7 @@ import pytest
 from agent.core.countries import normalise_country
 from agent.core.credentials import RANDOM, Assurance, Credential, key_check, reference
 from agent.core.instants import MAX_DRIFT, ClockQuality, time_ordered_id
-from agent.core.policy import normalise_network
+from agent.core.networks import normalise_network
 from tests.core.builders import NOON, an_instant
 
 

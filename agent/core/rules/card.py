@@ -7,7 +7,8 @@ from datetime import datetime
 
 from agent.core.countries import normalise_country
 from agent.core.credentials import Assurance
-from agent.core.policy import TokenStatus, normalise_network
+from agent.core.networks import normalise_network
+from agent.core.policy import TokenStatus
 from agent.core.prices import Prices
 from agent.core.reasons import ReasonCode
 from agent.core.requests import Request

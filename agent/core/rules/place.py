@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 
 from agent.core.countries import normalise_country
-from agent.core.policy import normalise_network
+from agent.core.networks import normalise_network
 from agent.core.positions import lies_in
 from agent.core.reasons import ReasonCode
 from agent.core.rules.question import Objection, Question, listed
