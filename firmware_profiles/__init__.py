@@ -1,6 +1,7 @@
 """Profiles of readers, chargers and gateways: one TOML file a model. The front door: load, load_file, available.
 
-What a profile may say is in profile.py. Files are read one at a time, when asked for.
+What a profile may say is in profile.py, which one fits a device in matching.py. Files are read one at a time, when
+asked for. An operator's own profiles lie in a folder of the same shape; they cannot replace a shipped one.
 """
 
 from __future__ import annotations
@@ -19,13 +20,18 @@ _ID = re.compile(r"(?:readers|chargers|gateways)/[a-z0-9][a-z0-9_]*")
 FILE_MAX_BYTES = 256 * 1024  # a profile is a page or two; more is a mistake or an attack
 
 
-def load(profile_id: str) -> Profile:
-    """The shipped profile with this id, for example "readers/rdm6300". ProfileError names the nearest known id."""
+def load(profile_id: str, *, folder: Path | None = None) -> Profile:
+    """The profile with this id, for example "readers/rdm6300": shipped, or else from `folder`.
+
+    ProfileError names the nearest known id.
+    """
     from firmware_profiles.profile import ProfileError, nearest
 
     path = _HERE / f"{profile_id}.toml"
+    if _ID.fullmatch(profile_id) and folder is not None and not path.is_file():
+        path = folder / f"{profile_id}.toml"
     if not _ID.fullmatch(profile_id) or not path.is_file():
-        raise ProfileError(f"no profile {profile_id!r}{nearest(profile_id, list(available()))}")
+        raise ProfileError(f"no profile {profile_id!r}{nearest(profile_id, list(available(folder)))}")
     return load_file(path)
 
 
@@ -44,13 +50,20 @@ def load_file(path: Path) -> Profile:
             raise ProfileError(f"{source}: extends: {base_id!r} extends another one; one level is all there is")
         table = _merged(base, table)
     profile = parse(table, source=source)
-    if path.is_relative_to(_HERE) and path != _HERE / f"{profile.id}.toml":
+    shipped = _HERE / f"{profile.id}.toml"
+    if path.is_relative_to(_HERE) and path != shipped:
         raise ProfileError(f"{source}: id: {profile.id!r} does not say where the file lies")
+    if path != shipped and shipped.is_file():
+        raise ProfileError(f"{source}: id: {profile.id!r} is a shipped profile; choose another id, and extend that one")
     return profile
 
 
-def available() -> tuple[str, ...]:
-    return tuple(sorted(f"{folder}/{path.stem}" for folder in _FOLDERS for path in (_HERE / folder).glob("*.toml")))
+def available(folder: Path | None = None) -> tuple[str, ...]:
+    """All ids, those of `folder` too."""
+    roots = (_HERE,) if folder is None else (_HERE, folder)
+    return tuple(
+        sorted({f"{kind}/{path.stem}" for root in roots for kind in _FOLDERS for path in (root / kind).glob("*.toml")})
+    )
 
 
 def _table(path: Path, source: str) -> dict[str, Any]:

@@ -26,7 +26,7 @@ Capability = Literal[
     "start", "stop", "meter", "power", "plug", "energy_limit",  # chargers
 ]  # fmt: skip
 Level = Literal["hardware", "vendor", "source", "community", "unverified"]
-# What follows from a finding: a word to the operator, every card of this reader as weak as a lossy one, or no card at all.
+# What follows from a finding: a word to the operator, every card as weak as a lossy one, or no card at all.
 Action = Literal["warn", "lossy", "refuse"]
 VersionText = Annotated[str, Field(pattern=VERSION_PATTERN)]
 
@@ -144,7 +144,7 @@ class Framing(Strict):
 
 
 class TextForm(Strict):
-    """How the device writes a UID where it does not send its bytes. See firmware_profiles/text_forms.py.
+    """How the device writes a UID where it does not send its bytes. Read by drivers/readers/text_forms.py.
 
     `padding` "nul" and "space": filled up behind; "zero_bytes": UIDs shorter than the field have 00 bytes behind them.
     `digits`: exactly so many, filled up with zeros in front.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from drivers.readers.ascii_frames import AsciiFrames
 from drivers.readers.pn532_frames import TARGETS_ANSWER, Frame, Kind, Pn532Frames, targets
-from drivers.readers.reader import Assurance, Card
+from drivers.readers.reader import Assurance, Card, card_of
 from drivers.readers.rejects import Reason, Rejected
 from drivers.readers.uid_lines import UidLines
 
@@ -81,8 +81,10 @@ def _as_on_air(cards: Sighting, uid: Uid) -> Sighting | Rejected:
     """Undo what the profile says that the device does to UIDs; what it threw away stays lost and is marked so."""
     if any(len(card.uid) not in uid.lengths for card in cards):
         return Rejected(reason=Reason.LENGTH)
-    if uid.byte_order == "reversed":
-        cards = tuple(replace(card, uid=card.uid[::-1]) for card in cards)
+    if uid.byte_order == "reversed":  # what a UID proves is judged again: a random ID shows in the first byte on air
+        cards = tuple(card_of(card.uid[::-1], card.technology) for card in cards)
     if uid.loss != "none":
-        cards = tuple(replace(card, assurance=Assurance.LOSSY) for card in cards)
+        cards = tuple(
+            card if card.assurance is Assurance.RANDOM else replace(card, assurance=Assurance.LOSSY) for card in cards
+        )
     return cards

@@ -15,6 +15,7 @@ RANDOM_ID_FIRST_BYTE = 0x08  # ISO 14443-3: a single-size UID that starts 08 is 
 CASCADE_TAG = 0x88  # ISO 14443-3: announces a longer UID, is never the first byte of a whole one
 UID_SIZES_14443A = (4, 7, 10)
 UID_SIZE_EM4100 = 5
+UID_SIZE_ISO15693 = 8  # FeliCa's IDm has as many
 
 
 class Technology(StrEnum):
@@ -127,6 +128,21 @@ def card_em4100(tag: bytes) -> Card:
     """A 125 kHz tag. Static at best: anyone can copy one in the time of a handshake."""
     complete = len(tag) == UID_SIZE_EM4100
     return Card(uid=tag, technology=Technology.EM4100, assurance=Assurance.STATIC if complete else Assurance.LOSSY)
+
+
+def card_of(uid: bytes, technology: Technology) -> Card:
+    """A card of any kind, with what its UID alone can prove."""
+    match technology:
+        case Technology.ISO14443A:
+            return card_14443a(uid)
+        case Technology.EM4100:
+            return card_em4100(uid)
+        case Technology.ISO14443B:
+            # ISO 14443-3 7.9.2: a PUPI may be drawn anew at each power-up, and on most cards it is.
+            return Card(uid=uid, technology=technology, assurance=Assurance.RANDOM)
+        case Technology.ISO15693 | Technology.FELICA:
+            complete = len(uid) == UID_SIZE_ISO15693
+            return Card(uid=uid, technology=technology, assurance=Assurance.STATIC if complete else Assurance.LOSSY)
 
 
 def card_from_text(text: str) -> Card:
