@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
+from agent.contracts.key_store import KeyStore
+from agent.contracts.pkcs11_keys import Pkcs11Keys
 from agent.contracts.software_keys import SoftwareKeys
 from agent.contracts.wallet import PROVISIONING_KEY, Wallet
 from agent.core.contracts.exi_fragments import Reference, signed_info
@@ -85,5 +87,49 @@ def a_key_store(folder: Path) -> SoftwareKeys:
     return keys
 
 
-def a_wallet(folder: Path) -> Wallet:
-    return Wallet(folder / "wallet", a_key_store(folder))
+class Home(Protocol):
+    """Where a wallet keeps its contracts and keys: what holds for one kind holds for every kind."""
+
+    folder: Path
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """All that is on the disk."""
+        return (self.folder,)
+
+    def keys(self) -> KeyStore:
+        """With the vehicle's provisioning key in it."""
+        ...
+
+    def wallet(self) -> Wallet:
+        """Opened anew, as after a restart."""
+        return Wallet(self.folder / "wallet", self.keys())
+
+
+@dataclass
+class FileHome(Home):
+    folder: Path
+
+    def keys(self) -> SoftwareKeys:
+        return a_key_store(self.folder)
+
+
+@dataclass
+class TokenHome(Home):
+    """One token for all tests of a process: it is emptied first."""
+
+    folder: Path
+    token: Pkcs11Keys
+    tokens: Path
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        return self.folder, self.tokens
+
+    def __post_init__(self) -> None:
+        for name in self.token.names():
+            self.token.destroy(name)
+        self.token.bring(PROVISIONING_KEY, VEHICLE_KEY.private_numbers().private_value, point_of(VEHICLE_KEY))
+
+    def keys(self) -> Pkcs11Keys:
+        return self.token

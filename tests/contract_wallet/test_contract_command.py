@@ -32,7 +32,7 @@ from tests.contract_wallet.pki_builder import (
     an_ocsp_response,
     certificate_of,
 )
-from tests.contract_wallet.provisioning import a_response, a_wallet
+from tests.contract_wallet.provisioning import FileHome, a_response
 
 Run = Callable[..., tuple[int, str]]
 
@@ -120,7 +120,7 @@ def test_noise_in_the_chain_file_is_refused(run: Run, files: Path) -> None:
 
 
 def test_the_wallet_is_listed_and_shown(run: Run, tmp_path: Path) -> None:
-    wallet = a_wallet(tmp_path)
+    wallet = FileHome(folder=tmp_path).wallet()
     wallet.install(a_response(), bundle=a_bundle(), now=an_instant())
     folder = tmp_path / "wallet"
 

@@ -22,7 +22,7 @@ from agent.core.contracts.verification import Outcome, prove_possession, verify_
 from agent.core.decisions import Refused
 from agent.core.reasons import Reason, ReasonCode
 from tests.contract_wallet.pki_builder import EMAID, a_bundle, an_instant
-from tests.contract_wallet.provisioning import a_response, a_wallet
+from tests.contract_wallet.provisioning import FileHome, a_response
 from tests.contract_wallet.test_wallet import permitted
 
 
@@ -52,7 +52,7 @@ def through_json(value: Any) -> Any:
 
 
 def test_a_contract_is_installed_used_and_verified_in_json(tmp_path: Path) -> None:
-    wallet = a_wallet(tmp_path)
+    wallet = FileHome(folder=tmp_path).wallet()
     response = read_installation(through_json(installation(a_response())))
     installed = through_json(installation_document(wallet.install(response, bundle=a_bundle(), now=an_instant())))
     assert installed["installed"] is True
@@ -85,7 +85,7 @@ def test_a_contract_is_installed_used_and_verified_in_json(tmp_path: Path) -> No
 
 
 def test_a_refusal_carries_the_fleet_s_reasons_and_no_signature(tmp_path: Path) -> None:
-    wallet = a_wallet(tmp_path)
+    wallet = FileHome(folder=tmp_path).wallet()
     wallet.install(a_response(), bundle=a_bundle(), now=an_instant())
     asked = read_authorization({"id": "id1", "challenge": b64(bytes(16)), "emaid": EMAID, "roots": None})
     refusal = Refused(reasons=(Reason(code=ReasonCode.NETWORK, rule="network_allowed", observed="DE*XYZ"),))
@@ -105,7 +105,7 @@ def test_a_refusal_carries_the_fleet_s_reasons_and_no_signature(tmp_path: Path) 
 def test_what_was_not_installed_says_why(tmp_path: Path) -> None:
     broken = installation(a_response())
     broken["signature"]["value"] = b64(bytes(64))
-    answer = a_wallet(tmp_path).install(read_installation(broken), bundle=a_bundle(), now=an_instant())
+    answer = FileHome(folder=tmp_path).wallet().install(read_installation(broken), bundle=a_bundle(), now=an_instant())
     assert installation_document(answer)["obstacle"] == "PROVISIONING_SIGNATURE"
 
 

@@ -1,11 +1,9 @@
-"""The wallet on a real PKCS#11 token, SoftHSM2. Skipped, with the reason, where that or the extra `hsm` is missing."""
+"""What only a PKCS#11 token does; test_wallet.py runs whole on one as well. Skipped, with the reason, where SoftHSM2 or
+the extra `hsm` is missing."""
 
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,59 +16,31 @@ from agent.contract_desk import open_keys  # noqa: E402
 from agent.contracts.key_store import KeyStoreError  # noqa: E402
 from agent.contracts.pkcs11_keys import Pkcs11Keys  # noqa: E402
 from agent.contracts.wallet import PROVISIONING_KEY, Authorization, Context, Installed, Wallet  # noqa: E402
+from agent.core.contracts.contract import State  # noqa: E402
+from agent.core.contracts.installation import InstallationResponse  # noqa: E402
 from agent.core.contracts.key_transport import KeyTransportError  # noqa: E402
 from agent.core.contracts.signatures import signature_holds  # noqa: E402
 from agent.core.contracts.signing import AuthorizationRequest  # noqa: E402
 from agent.core.decisions import Granted, Limits  # noqa: E402
+from tests.contract_wallet.conftest import MODULE, PIN  # noqa: E402
 from tests.contract_wallet.pki_builder import LEAF, NOW, a_bundle, an_instant, p256  # noqa: E402
 from tests.contract_wallet.provisioning import (  # noqa: E402
     SENDER_KEY,
     VEHICLE_KEY,
+    TokenHome,
     a_response,
     point_of,
     wrapped,
 )
 
-MODULE = Path("/usr/lib/softhsm/libsofthsm2.so")
-PIN = "a pin of a test"
-TOKENS = ("wallet", "wrong-pin")
 # The library complains in a destructor when a session is gone that it searched in.
 NOISY = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 
-@pytest.fixture(scope="module")
-def tokens(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """SoftHSM2 sees the tokens that are there when its module is first loaded, so all are made at once."""
-    if not MODULE.exists() or shutil.which("softhsm2-util") is None:
-        pytest.skip("SoftHSM2 is missing: on Debian, apt-get install softhsm2")
-    folder = tmp_path_factory.mktemp("softhsm")
-    (folder / "tokens").mkdir()
-    configuration = folder / "softhsm2.conf"
-    configuration.write_text(f"directories.tokendir = {folder / 'tokens'}\nobjectstore.backend = file\n")
-    before = os.environ.get("SOFTHSM2_CONF")
-    os.environ["SOFTHSM2_CONF"] = str(configuration)
-    for label in TOKENS:
-        subprocess.run(
-            ["softhsm2-util", "--init-token", "--free", "--label", label, "--pin", PIN, "--so-pin", "the officer"],
-            check=True,
-            capture_output=True,
-        )
-    yield
-    if before is None:
-        del os.environ["SOFTHSM2_CONF"]
-    else:
-        os.environ["SOFTHSM2_CONF"] = before
-
-
 @pytest.fixture
-def keys(tokens: None) -> Iterator[Pkcs11Keys]:
+def keys(token_home: TokenHome) -> Pkcs11Keys:
     """With the vehicle's provisioning key and nothing else."""
-    opened = Pkcs11Keys(module=MODULE, token="wallet", pin=PIN)
-    for name in opened.names():
-        opened.destroy(name)
-    opened.bring(PROVISIONING_KEY, VEHICLE_KEY.private_numbers().private_value, point_of(VEHICLE_KEY))
-    yield opened
-    opened.close()
+    return token_home.token
 
 
 def permitted(asked: object) -> Granted:
@@ -140,7 +110,7 @@ def test_a_key_that_is_not_there_is_told(keys: Pkcs11Keys) -> None:
 
 
 @NOISY
-def test_a_wrong_pin_is_tried_once_and_does_not_lock_the_token(tokens: None) -> None:
+def test_a_wrong_pin_is_tried_once_and_does_not_lock_the_token(tokens: Path) -> None:
     for _ in range(2):
         with pytest.raises(KeyStoreError, match="refuses the PIN"):
             Pkcs11Keys(module=MODULE, token="wrong-pin", pin="not the pin")
@@ -152,7 +122,7 @@ def test_a_wrong_pin_is_tried_once_and_does_not_lock_the_token(tokens: None) -> 
         opened.names()
 
 
-def test_a_token_that_is_not_there_is_told_with_what_to_check(tokens: None) -> None:
+def test_a_token_that_is_not_there_is_told_with_what_to_check(tokens: Path) -> None:
     with pytest.raises(KeyStoreError, match="cannot be opened"):
         Pkcs11Keys(module=MODULE, token="no such token", pin=PIN)
 
@@ -172,3 +142,55 @@ def test_the_configuration_names_the_token_and_a_file_with_its_pin(keys: Pkcs11K
     (tmp_path / "pin").unlink()
     with pytest.raises(KeyStoreError, match=r"contract-keys\.pin"):
         open_keys(settings, tmp_path)
+
+
+# --- crashes ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_killed_at_any_call_into_the_token_exactly_one_usable_contract_remains(
+    keys: Pkcs11Keys, tokens: Path, tmp_path: Path
+) -> None:
+    response = a_response(LEAF.but(key=p256(6), serial=0x0BCE, not_before=NOW))
+    calls, kills = 0, 0
+    while True:
+        home = TokenHome(folder=tmp_path / str(calls), token=keys, tokens=tokens)
+        assert isinstance(home.wallet().install(a_response(), bundle=a_bundle(), now=an_instant()), Installed)
+        if not killed_before(calls, home, response):
+            break
+        kills += 1
+        survivor = home.wallet()
+        usable = [each for each, state in survivor.states(now=an_instant()).items() if state is State.PRESENT]
+        assert len(usable) == 1, (calls, usable)
+        answer = survivor.sign_authorization("id1", bytes(16), context=Context(), permit=permitted, now=an_instant())
+        assert isinstance(answer, Authorization)
+        assert {each.key for each in survivor.contracts if each.key} == keys.names() - {PROVISIONING_KEY}
+        assert isinstance(survivor.install(response, bundle=a_bundle(), now=an_instant()), Installed)
+        calls += 1
+    assert kills > 6
+
+
+class DyingSession:
+    """A session of a process that ends, without any clean-up, before its n-th call into the token."""
+
+    def __init__(self, session: Any, left: int) -> None:
+        self._session = session
+        self._left = left
+
+    def __getattr__(self, name: str) -> Any:
+        if self._left == 0:
+            os._exit(9)
+        self._left -= 1
+        return getattr(self._session, name)
+
+
+def killed_before(call: int, home: TokenHome, response: InstallationResponse) -> bool:
+    """Install in a child. False: it got through."""
+    child = os.fork()
+    if child == 0:
+        try:
+            home.token._session = DyingSession(home.token._session, call)
+            home.wallet().install(response, bundle=a_bundle(), now=an_instant())
+        finally:
+            os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9

@@ -61,9 +61,9 @@ from tests.contract_wallet.provisioning import (
     PASSPHRASE,
     SENDER_KEY,
     VEHICLE_KEY,
-    a_key_store,
+    FileHome,
+    Home,
     a_response,
-    a_wallet,
     point_of,
     signed_by_service,
     wrapped,
@@ -98,8 +98,8 @@ def sign(
 
 
 @pytest.fixture
-def wallet(tmp_path: Path) -> Wallet:
-    wallet = a_wallet(tmp_path)
+def wallet(home: Home) -> Wallet:
+    wallet = home.wallet()
     assert isinstance(install(wallet, a_response()), Installed)
     return wallet
 
@@ -144,13 +144,13 @@ def test_a_policy_that_fails_signs_nothing(wallet: Wallet) -> None:
     assert isinstance(sign(wallet), Authorization)
 
 
-def test_each_challenge_is_signed_once_also_across_restarts(wallet: Wallet, tmp_path: Path) -> None:
+def test_each_challenge_is_signed_once_also_across_restarts(wallet: Wallet, home: Home) -> None:
     assert isinstance(sign(wallet), Authorization)
-    for each in (wallet, a_wallet(tmp_path)):
+    for each in (wallet, home.wallet()):
         again = sign(each)
         assert isinstance(again, NotSigned)
         assert again.obstruction is Obstruction.CHALLENGE_USED
-    assert isinstance(sign(a_wallet(tmp_path), bytes(16)), Authorization)
+    assert isinstance(sign(home.wallet(), bytes(16)), Authorization)
 
 
 def test_a_torn_record_of_a_challenge_costs_no_other_record(tmp_path: Path) -> None:
@@ -308,8 +308,8 @@ REFUSED: dict[str, tuple[Callable[[], InstallationResponse], Obstacle]] = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_a_response_that_is_not_right_in_all_changes_nothing(tmp_path: Path, name: str) -> None:
-    wallet = a_wallet(tmp_path)
+def test_a_response_that_is_not_right_in_all_changes_nothing(home: Home, tmp_path: Path, name: str) -> None:
+    wallet = home.wallet()
     before = sorted(tmp_path.rglob("*"))
     make, obstacle = REFUSED[name]
 
@@ -321,9 +321,9 @@ def test_a_response_that_is_not_right_in_all_changes_nothing(tmp_path: Path, nam
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_revoked_provisioning_service_installs_nothing(tmp_path: Path) -> None:
+def test_a_revoked_provisioning_service_installs_nothing(home: Home) -> None:
     key = hash_data(CPS_LEAF.certificate, CPS_SUB_2.certificate).revocation_key
-    answer = a_wallet(tmp_path).install(a_response(), bundle=a_bundle(), now=an_instant(), remembered=frozenset({key}))
+    answer = home.wallet().install(a_response(), bundle=a_bundle(), now=an_instant(), remembered=frozenset({key}))
     assert isinstance(answer, NotInstalled)
     assert answer.obstacle is Obstacle.PROVISIONING_CHAIN
 
@@ -335,8 +335,8 @@ def test_without_the_vehicle_s_key_nothing_is_installed(tmp_path: Path) -> None:
     assert answer.obstacle is Obstacle.NO_PROVISIONING_KEY
 
 
-def test_an_installed_contract_is_there_after_a_restart(wallet: Wallet, tmp_path: Path) -> None:
-    reopened = a_wallet(tmp_path)
+def test_an_installed_contract_is_there_after_a_restart(wallet: Wallet, home: Home) -> None:
+    reopened = home.wallet()
 
     assert reopened.contracts == wallet.contracts
     assert list(reopened.states(now=an_instant()).values()) == [State.PRESENT]
@@ -350,25 +350,25 @@ def test_the_same_response_again_changes_nothing(wallet: Wallet) -> None:
     assert len(wallet.contracts) == 1
 
 
-def test_a_renewed_contract_supersedes_the_old_and_no_replay_brings_it_back(wallet: Wallet, tmp_path: Path) -> None:
+def test_a_renewed_contract_supersedes_the_old_and_no_replay_brings_it_back(wallet: Wallet, home: Home) -> None:
     assert isinstance(install(wallet, a_response(RENEWED)), Installed)
 
     assert sorted(wallet.states(now=an_instant()).values()) == [State.PRESENT, State.SUPERSEDED]
-    assert len(a_key_store(tmp_path).names()) == 2, "the provisioning key and the new one"
+    assert len(home.keys().names()) == 2, "the provisioning key and the new one"
     replayed = install(wallet, a_response())
     assert isinstance(replayed, NotInstalled)
     assert replayed.obstacle is Obstacle.ROLLED_BACK
-    answer = sign(a_wallet(tmp_path))
+    answer = sign(home.wallet())
     assert isinstance(answer, Authorization)
     assert answer.contract.fingerprint == RENEWED.certificate.fingerprint
 
 
-def test_a_removed_contract_is_not_brought_back_by_a_replay(wallet: Wallet, tmp_path: Path) -> None:
+def test_a_removed_contract_is_not_brought_back_by_a_replay(wallet: Wallet, home: Home) -> None:
     assert wallet.remove(LEAF.certificate.fingerprint)
     assert not wallet.remove(LEAF.certificate.fingerprint)
 
-    assert a_key_store(tmp_path).names() == {PROVISIONING_KEY}
-    for each in (wallet, a_wallet(tmp_path)):
+    assert home.keys().names() == {PROVISIONING_KEY}
+    for each in (wallet, home.wallet()):
         answer = install(each, a_response())
         assert isinstance(answer, NotInstalled)
         assert answer.obstacle is Obstacle.ROLLED_BACK
@@ -465,20 +465,21 @@ def test_of_several_contracts_the_first_by_priority_is_used_and_the_choice_is_ex
 # --- keys -------------------------------------------------------------------------------------------------------------
 
 
-def test_keys_are_never_in_clear_on_disk_and_nobody_else_may_read_them(wallet: Wallet, tmp_path: Path) -> None:
+def test_keys_are_never_in_clear_on_disk_and_nobody_else_may_read_them(wallet: Wallet, home: Home) -> None:
     sign(wallet)
     scalars = [key.private_numbers().private_value.to_bytes(32, "big") for key in (p256(5), VEHICLE_KEY)]
-    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    files = [path for folder in home.folders for path in folder.rglob("*") if path.is_file()]
 
-    assert files
+    assert len(files) > 2
     for path in files:
         content = path.read_bytes()
         assert not any(scalar in content or scalar.hex().encode() in content for scalar in scalars)
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert PASSPHRASE.decode() not in repr(a_key_store(tmp_path))
+    assert PASSPHRASE.decode() not in repr(home.keys())
 
 
-def test_another_passphrase_opens_nothing(wallet: Wallet, tmp_path: Path) -> None:
+def test_another_passphrase_opens_nothing(tmp_path: Path) -> None:
+    install(FileHome(folder=tmp_path).wallet(), a_response())
     keys = SoftwareKeys(folder=tmp_path / "keys", passphrase=b"x" * 16)
     answer = sign(Wallet(tmp_path / "wallet", keys))
     assert isinstance(answer, NotSigned)
@@ -499,29 +500,31 @@ def test_a_passphrase_is_read_from_a_file_and_must_be_long(tmp_path: Path) -> No
 @pytest.mark.parametrize("name", ["", "../provisioning", "a/b", "A", "x" * 82])
 def test_names_of_keys_are_no_paths(tmp_path: Path, name: str) -> None:
     with pytest.raises(KeyStoreError, match="no name of a key"):
-        a_key_store(tmp_path).destroy(name)
+        FileHome(folder=tmp_path).keys().destroy(name)
 
 
 def test_what_is_brought_as_a_key_must_be_one(tmp_path: Path) -> None:
     with pytest.raises(KeyStoreError, match="no private key"):
-        a_key_store(tmp_path).bring("mine", b"nonsense")
+        FileHome(folder=tmp_path).keys().bring("mine", b"nonsense")
 
 
-def test_a_lost_file_of_contracts_costs_no_key(wallet: Wallet, tmp_path: Path) -> None:
+def test_a_lost_file_of_contracts_costs_no_key(wallet: Wallet, home: Home, tmp_path: Path) -> None:
     (tmp_path / "wallet" / "contracts.json").rename(tmp_path / "elsewhere")
-    assert a_wallet(tmp_path).contracts == ()
+    assert home.wallet().contracts == ()
     (tmp_path / "elsewhere").rename(tmp_path / "wallet" / "contracts.json")
-    assert isinstance(sign(a_wallet(tmp_path)), Authorization)
+    assert isinstance(sign(home.wallet()), Authorization)
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"schema": 2}', '{"schema": 1, "contracts": [{}], "marks": {}}', "[]"])
-def test_a_damaged_file_of_contracts_is_told_and_not_overwritten(wallet: Wallet, tmp_path: Path, text: str) -> None:
+def test_a_damaged_file_of_contracts_is_told_and_not_overwritten(
+    wallet: Wallet, home: Home, tmp_path: Path, text: str
+) -> None:
     path = tmp_path / "wallet" / "contracts.json"
     path.write_text(text)
     with pytest.raises(ShelfDamaged, match=r"contracts\.json"):
-        a_wallet(tmp_path)
+        home.wallet()
     assert path.read_text() == text
-    assert len(a_key_store(tmp_path).names()) == 2
+    assert len(home.keys().names()) == 2
 
 
 # --- key transport ----------------------------------------------------------------------------------------------------
@@ -561,7 +564,7 @@ def test_a_key_for_another_certificate_is_refused() -> None:
 
 def test_everything_is_flushed_before_it_is_pointed_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A power cut loses what was not flushed: so the key is on the disk, its folder too, before the pointer moves."""
-    wallet, steps = a_wallet(tmp_path), []
+    wallet, steps = FileHome(folder=tmp_path).wallet(), []
     flush, swap = os.fsync, Path.replace
 
     def flushed(descriptor: int) -> None:
@@ -590,19 +593,19 @@ def test_everything_is_flushed_before_it_is_pointed_to(tmp_path: Path, monkeypat
 def test_killed_at_any_step_of_an_installation_exactly_one_usable_contract_remains(tmp_path: Path) -> None:
     """Each kill is between two calls into the operating system, at every one that an installation makes."""
     response, calls, kills = a_response(RENEWED), 0, 0
-    assert isinstance(install(a_wallet(tmp_path / "before"), a_response()), Installed)
+    assert isinstance(install(FileHome(folder=tmp_path / "before").wallet(), a_response()), Installed)
     while True:
         folder = tmp_path / str(calls)
         shutil.copytree(tmp_path / "before", folder)
         if not killed_after(calls, folder, response):
             break
         kills += 1
-        survivor = a_wallet(folder)
+        survivor = FileHome(folder=folder).wallet()
         usable = [each for each, state in survivor.states(now=an_instant()).items() if state is State.PRESENT]
         assert len(usable) == 1, (calls, usable)
         answer = sign(survivor)
         assert isinstance(answer, Authorization)
-        keys = a_key_store(folder).names() - {PROVISIONING_KEY}
+        keys = FileHome(folder=folder).keys().names() - {PROVISIONING_KEY}
         assert {each.key for each in survivor.contracts if each.key} == keys
         assert isinstance(install(survivor, response), Installed)
         calls += 1
@@ -626,7 +629,7 @@ def killed_after(calls: int, folder: Path, response: InstallationResponse) -> bo
                 left -= 1
 
         try:
-            wallet = a_wallet(folder)
+            wallet = FileHome(folder=folder).wallet()
             sys.setprofile(count)
             install(wallet, response)
             sys.setprofile(None)
