@@ -15,7 +15,8 @@ from firmware_profiles.versions import RANGE_PATTERN, VERSION_PATTERN
 
 Kind = Literal["reader", "charger", "gateway"]
 Driver = Literal[
-    "pn532_hsu", "pn53x_usb", "em4100_ascii", "pcsc", "hid_keys", "charger_register", "simulated",  # readers
+    "pn532_hsu", "pn53x_usb", "em4100_ascii", "pcsc", "hid_keys", "charger_register", "simulated",
+    "stronglink", "twn4_simple", "wiegand_lines", "osdp",  # readers
     "line",  # chargers
 ]  # fmt: skip
 Technology = Literal["iso14443a", "iso14443b", "iso15693", "felica", "em4100"]
@@ -33,6 +34,7 @@ VersionText = Annotated[str, Field(pattern=VERSION_PATTERN)]
 DRIVERS_OF: dict[str, frozenset[str]] = {
     "reader": frozenset(
         {"pn532_hsu", "pn53x_usb", "em4100_ascii", "pcsc", "hid_keys", "charger_register", "simulated"}
+        | {"stronglink", "twn4_simple", "wiegand_lines", "osdp"}
     ),
     "charger": frozenset({"line"}),
     "gateway": frozenset(),
@@ -46,6 +48,10 @@ TRANSPORTS_OF: dict[str, frozenset[str]] = {
     "hid_keys": frozenset({"evdev"}),
     "charger_register": frozenset({"modbus"}),
     "simulated": frozenset({"memory"}),
+    "stronglink": frozenset({"serial"}),
+    "twn4_simple": frozenset({"serial"}),
+    "wiegand_lines": frozenset({"serial"}),
+    "osdp": frozenset({"serial"}),
     "line": frozenset({"serial", "memory"}),
 }
 # First bytes that a command for lamps, buzzers and settings may have, by driver; a driver that is not here has none.
@@ -54,12 +60,26 @@ FEEDBACK_OPENINGS: dict[str, tuple[bytes, ...]] = {
     # ACS: FF 00 40 lamps and buzzer, FF 00 52 beep at a poll (ACR122U); E0 00 00 28, 29, 21 buzzer, lamps, behaviour of
     # both (ACR1252U, ACR1552U).
     "pcsc": tuple(map(bytes.fromhex, ("FF0040", "FF0052", "E0000028", "E0000029", "E0000021"))),
+    # SL025M manual 4-4-15: 40 the red LED, nothing else that leaves no trace on a card.
+    "stronglink": (b"\x40",),
+    # TWN4: 04 00 outputs, 04 02 and 03 on and off, 04 05 blink, 04 07 beep, 05 02 which tags are looked for.
+    "twn4_simple": tuple(map(bytes.fromhex, ("0400", "0402", "0403", "0405", "0407", "0502"))),
+    # OSDP 2.2: 69 osdp_LED, 6A osdp_BUZ. Never 6E COMSET, 75 KEYSET, 7C FILETRANSFER, 80 MFG.
+    "osdp": (b"\x69", b"\x6a"),
+}
+# Drivers whose commands have a fixed size: anything longer would be a second command in the shadow of the first.
+FEEDBACK_SIZES: dict[str, dict[bytes, int]] = {
+    "stronglink": {b"\x40": 2},
+    "twn4_simple": {b"\4\0": 5, b"\4\2": 3, b"\4\3": 3, b"\4\5": 7, b"\4\7": 9, b"\5\2": 10},
+    "osdp": {b"\x69": 15, b"\x6a": 6},
 }
 # The only questions that a profile may ask for a version.
 FIRMWARE_QUERIES: dict[str, tuple[bytes, ...]] = {
     "pcsc": tuple(map(bytes.fromhex, ("FF00480000", "E000001800"))),
 }
 FEEDBACK_MAX_BYTES = 64
+REPEATING = ("em4100_ascii", "hid_keys", "wiegand_lines", "osdp")  # say a card, never that it has gone
+WEAKLY_CHECKED = ("em4100_ascii", "stronglink", "twn4_simple", "wiegand_lines")
 ACCEPT_AT_LEAST = 2
 REJECT_AT_LEAST = 1
 _PYDANTIC_PREFIX = "Value error, "
@@ -134,6 +154,10 @@ class Framing(Strict):
 
     `function`, `register_address` and `register_count` are what a charger is asked over Modbus; addresses are those on
     the wire, from 0. `unit` is the Modbus unit.
+
+    `mode` and `crc` are those of the TWN4's Simple Protocol. `wiegand` is how a converter writes the bits:
+    "counted_left" and "counted_right" with two digits that say how many there are, all of them, filled up with zeros
+    behind or in front; "data_only" without the parity bits.
     """
 
     trailer: Hex = Field(default=b"", max_length=4)
@@ -141,6 +165,9 @@ class Framing(Strict):
     register_address: int | None = Field(default=None, ge=0, le=65_535)
     register_count: int | None = Field(default=None, ge=1, le=40)
     unit: int = Field(default=1, ge=0, le=255)
+    mode: Literal["ascii", "binary"] | None = None
+    crc: bool = False
+    wiegand: Literal["counted_left", "counted_right", "data_only"] | None = None
 
 
 class TextForm(Strict):
@@ -173,7 +200,8 @@ class Uid(Strict):
     technologies: tuple[Technology, ...] = Field(min_length=1, strict=False)
     lengths: tuple[int, ...] = Field(min_length=1, strict=False)
     byte_order: Literal["on_air", "reversed"] = "on_air"
-    loss: Literal["none", "first_3", "first_4", "first_6", "version_byte"] = "none"
+    # "unknown": bits are missing, and which ones is the vendor's secret.
+    loss: Literal["none", "first_3", "first_4", "first_6", "version_byte", "unknown"] = "none"
     text: TextForm | None = None
 
 
@@ -257,6 +285,8 @@ class Profile(Strict):
     capabilities: tuple[Capability, ...] = Field(default=(), strict=False)
     feedback: dict[Signal, Commands] = Field(default_factory=dict)
     setup: tuple[Hex, ...] = Field(default=(), strict=False)  # commands after opening, from the same allow-list
+    rest: tuple[Hex, ...] = Field(default=(), strict=False)  # and these end a signal, feedback_ms after it began
+    feedback_ms: int = Field(default=3_000, ge=100, le=60_000)
     quirks: tuple[str, ...] = Field(default=(), strict=False)
     firmware: Firmware = Firmware()
     security: tuple[Advisory, ...] = Field(default=(), strict=False)
@@ -329,8 +359,15 @@ def _codec(profile: Profile) -> str | None:
         return f"driver {profile.driver}: transport.kind is {' or '.join(sorted(kinds))}"
     if profile.framing.trailer and profile.driver != "em4100_ascii":
         return f"driver {profile.driver} knows no framing.trailer"
-    if profile.driver in ("em4100_ascii", "hid_keys") and profile.polling.silence_ms is None:
+    if profile.driver in REPEATING and profile.polling.silence_ms is None:
         return f"driver {profile.driver} needs polling.silence_ms"
+    for key, driver in (("mode", "twn4_simple"), ("wiegand", "wiegand_lines")):
+        if (getattr(profile.framing, key) is not None) != (profile.driver == driver):
+            return f"framing.{key} belongs to driver {driver}, which needs it"
+    if profile.framing.crc and profile.driver != "twn4_simple":
+        return f"driver {profile.driver} knows no framing.crc"
+    if profile.framing.mode == "binary" and not profile.framing.crc:
+        return "framing: the binary mode needs crc, without one nothing tells where a message begins"
     asked = (profile.framing.function, profile.framing.register_address, profile.framing.register_count)
     if (profile.driver == "charger_register") != (None not in asked) or len({each is None for each in asked}) > 1:
         return "framing: function, register_address and register_count belong to driver charger_register, all of them"
@@ -345,9 +382,14 @@ def _codec(profile: Profile) -> str | None:
 def _feedback(profile: Profile) -> str | None:
     allowed = FEEDBACK_OPENINGS.get(profile.driver, ())
     commands = [(f"feedback.{signal}", each) for signal, said in profile.feedback.items() for each in said]
-    for where, command in commands + [("setup", each) for each in profile.setup]:
+    commands += [("setup", each) for each in profile.setup] + [("rest", each) for each in profile.rest]
+    for where, command in commands:
         if not any(command.startswith(opening) for opening in allowed):
             return f"{where}: driver {profile.driver} allows no such command"
+        sizes = FEEDBACK_SIZES.get(profile.driver, {})
+        for opening, size in sizes.items():
+            if command.startswith(opening) and len(command) != size:
+                return f"{where}: this command of driver {profile.driver} has {size} bytes"
         if len(command) > FEEDBACK_MAX_BYTES:
             return f"{where}: longer than {FEEDBACK_MAX_BYTES} bytes"
     if profile.firmware.query and profile.firmware.query not in FIRMWARE_QUERIES.get(profile.driver, ()):
@@ -361,6 +403,6 @@ def _evidence(profile: Profile) -> str | None:
     for evidence in profile.evidence:
         if (first := evidence.field.split(".")[0]) not in known:
             return f"evidence: there is no field {first!r}{nearest(first, sorted(known))}"
-    if profile.driver == "em4100_ascii" and "confirm_frames" not in {e.field for e in profile.evidence}:
+    if profile.driver in WEAKLY_CHECKED and "confirm_frames" not in {e.field for e in profile.evidence}:
         return "evidence: confirm_frames decides what a damaged frame can do; say why this number"
     return None
