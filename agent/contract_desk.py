@@ -11,7 +11,6 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -23,11 +22,11 @@ from agent.core.effects import Reply
 if TYPE_CHECKING:  # X.509 is loaded when a contract is asked for, not at the start
     from agent.contracts.key_store import KeyStore
     from agent.contracts.messages import AuthorizationAsked, RequestAsked, VerificationAsked
+    from agent.contracts.renewals import Renewals
     from agent.contracts.software_keys import SoftwareKeys
     from agent.contracts.verifier import Verifier
     from agent.contracts.wallet import Asked, Wallet
     from agent.core.contracts.installation import InstallationResponse
-    from agent.core.contracts.renewal import Attempts
     from agent.core.contracts.trust import RevocationKey, TrustBundle
     from agent.core.decisions import Decision
 
@@ -71,7 +70,7 @@ class ContractDesk:
         self._wallet: Wallet | None = None
         self._verifier: Verifier | None = None
         self._trust: tuple[str, TrustBundle] | None = None
-        self._attempts: dict[str, Attempts] = {}
+        self._renewals: Renewals | None = None
         self._deciding: Future[Reply] | None = None
         self._is_closed = False
 
@@ -137,14 +136,14 @@ class ContractDesk:
 
     def _list(self) -> list[dict[str, Any]]:
         from agent.contracts.messages import contract_document
-        from agent.core.contracts.renewal import Attempts, next_attempt
+        from agent.core.contracts.renewal import next_attempt
 
         wallet, now = self._open_wallet(), self._clock.now()
         states = wallet.states(now=now, remembered=self._revoked())
         told = []
         for each in wallet.contracts:
             chance = int(each.fingerprint[:8], 16) / 2**32
-            due = next_attempt(each, self._attempts.get(each.fingerprint, Attempts()), chance=chance)
+            due = next_attempt(each, self._open_renewals().of(each.fingerprint), chance=chance)
             told.append(contract_document(each, states[each.fingerprint]) | {"renew_from": due.isoformat()})
         return told
 
@@ -202,16 +201,14 @@ class ContractDesk:
         """Counted as an attempt to renew whatever is due: the next one waits longer."""
         from agent.contracts.messages import request_document
         from agent.contracts.wallet import NotSigned
-        from agent.core.contracts.renewal import Attempts
 
-        wallet, now = self._open_wallet(), self._clock.now()
+        wallet = self._open_wallet()
         answer = wallet.sign_installation_request(
             asked.id, provisioning_certificate=asked.provisioning_certificate, roots=asked.roots
         )
         if not isinstance(answer, NotSigned):
-            for each in wallet.contracts:
-                before = self._attempts.get(each.fingerprint, Attempts())
-                self._attempts[each.fingerprint] = replace(before, failed=before.failed + 1, last=now.utc)
+            fingerprints = [each.fingerprint for each in wallet.contracts]
+            self._open_renewals().asked(fingerprints, at=self._clock.now().latest)
         return request_document(answer)
 
     def _remove(self, fingerprint: str) -> bool:
@@ -244,6 +241,14 @@ class ContractDesk:
         if self._wallet is None:
             self._wallet = Wallet(self._folder / "wallet", self._keys)
         return self._wallet
+
+    def _open_renewals(self) -> Renewals:
+        """After the wallet, which makes the folder."""
+        from agent.contracts.renewals import Renewals
+
+        if self._renewals is None:
+            self._renewals = Renewals(self._folder / "wallet" / "renewals.json")
+        return self._renewals
 
     def _open_verifier(self) -> Verifier:
         from agent.contracts.verifier import Verifier

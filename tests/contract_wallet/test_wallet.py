@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from agent.contracts.challenges import RECORD_BYTES, SignedChallenges
 from agent.contracts.key_store import KeyStoreError
+from agent.contracts.renewals import Renewals
 from agent.contracts.shelf import ShelfDamaged
 from agent.contracts.software_keys import SoftwareKeys, read_passphrase
 from agent.contracts.wallet import (
@@ -656,3 +657,34 @@ def test_renewal_begins_a_month_ahead_and_waits_longer_after_each_failure(wallet
     assert timedelta(minutes=30) <= waits[0] <= timedelta(hours=1)
     assert DAY / 2 <= waits[-1] <= DAY
     assert next_attempt(contract, Attempts(failed=1, last=begin - 90 * DAY), chance=chance) == begin
+
+
+def test_attempts_to_renew_are_counted_across_restarts(tmp_path: Path) -> None:
+    path = tmp_path / "renewals.json"
+    renewals = Renewals(path)
+    renewals.asked(["a", "b"], at=NOW)
+    renewals.asked(["a"], at=NOW + DAY)
+
+    for each in (renewals, Renewals(path)):
+        assert each.of("a") == Attempts(failed=2, last=NOW + DAY)
+        assert each.of("b") == Attempts(), "it is no longer in the wallet"
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"a": 1}', '{"a": {"failed": 1, "last": "2026-01-01T00:00:00"}}'])
+def test_a_damaged_count_of_renewals_is_told_and_begins_anew(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, text: str
+) -> None:
+    path = tmp_path / "renewals.json"
+    path.write_text(text)
+    renewals = Renewals(path)
+    assert renewals.of("a") == Attempts()
+    assert "counted anew" in caplog.text
+    renewals.asked(["a"], at=NOW)
+    assert Renewals(path).of("a").failed == 1
+
+
+def test_a_count_that_cannot_be_written_stops_no_renewal(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    renewals = Renewals(tmp_path / "nowhere" / "renewals.json")
+    renewals.asked(["a"], at=NOW)
+    assert renewals.of("a").failed == 1
+    assert "too soon" in caplog.text

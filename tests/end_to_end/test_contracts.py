@@ -256,6 +256,10 @@ def test_the_verbs_speak_to_the_running_service(van: Premises, tmp_path: Path) -
     (tmp_path / "vehicle.der").write_bytes(vehicle.der)
     renewal = ("contract", "renew", "--certificate", tmp_path / "vehicle.der", "--root", "1:CN=MORootCA")
     assert json.loads(good(roamkey(*renewal, "--json", *here)))["signed"]
+    waits_until = van.api.get("/v1/contracts")["contracts"][0]["renew_from"]
+    van.stop()
+    van.start_ready()
+    assert van.api.get("/v1/contracts")["contracts"][0]["renew_from"] == waits_until, "a restart asks no sooner"
     assert "removed" in good(roamkey("contract", "remove", fingerprint[:12], *here))
     assert json.loads(good(roamkey("contract", "list", "--json", *here))) == []
     assert roamkey("contract", "show", fingerprint, *here).returncode == 66
