@@ -44,9 +44,11 @@ SHARED_LIBRARIES: dict[str, tuple[set[str], str]] = {
             "agent/core/contracts/revocation.py",
             "agent/core/contracts/signatures.py",
             "agent/ocmf_signatures.py",
+            "drivers/cards/aes.py",
             "sync/signing.py",
         },
-        "certificates, paths, papers about them, wrapped keys, key files, meters' and our signatures: one file each",
+        "certificates, paths, papers about them, wrapped keys, key files, meters' and our signatures, cards' AES: "
+        "one file each",
     ),
     "pydantic": (
         {
