@@ -368,6 +368,7 @@ def _activate(loaded: Loaded, trust: Trust) -> Active:
         groups=contents.groups,
         drivers=contents.drivers,
         vehicles=contents.vehicles,
+        sites=contents.sites,
     )
     return Active(policy=policy, tokens=loaded.tokens, token_count=loaded.token_count, service_keys=contents.keys)
 

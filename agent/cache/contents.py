@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
 
 from agent.core.policy import Driver, Group, Vehicle
+from agent.core.sites import Sites
 
 
 class KeyUse(StrEnum):
@@ -38,3 +39,4 @@ class Contents:
     drivers: Mapping[str, Driver]
     vehicles: Mapping[str, Vehicle]
     keys: tuple[ServiceKey, ...]
+    sites: Sites = field(default_factory=Sites)

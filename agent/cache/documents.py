@@ -11,7 +11,7 @@ import difflib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Annotated, Any, Literal, TypeVar
@@ -37,6 +37,7 @@ from agent.core.policy import (
 )
 from agent.core.positions import Corner
 from agent.core.prices import PriceCaps
+from agent.core.sites import Evse, Matching, Site, Sites, sites_of
 from agent.core.tariff.tariffs import Basis
 from agent.core.terms import (
     Calendar,
@@ -60,13 +61,15 @@ PEOPLE = "people.json"
 VEHICLES = "vehicles.json"
 KEYS = "keys.json"
 DEVICES = "devices.json"  # optional: whose signatures the fleet vouches for
+SITES = "sites.json"  # optional: where charging happens, for a device that finds out by its position
 REQUIRED = (POLICY, PEOPLE, VEHICLES, KEYS)
 CONTRACTS = (ANCHORS, REVOCATIONS)  # optional: whose contracts are believed, and which no longer
 MAX_GROUPS = 10_000
 MAX_PEOPLE = 1_000_000
 LOOK_BACK_S = int(LONGEST.total_seconds())
 MAX_DEVICES = 100_000
-Entry = Literal["calendar", "group", "driver", "vehicle", "token"]
+MAX_SITES = 20_000  # held in memory: about 1 KiB each
+Entry = Literal["calendar", "group", "driver", "vehicle", "token", "site"]
 _SHARD = re.compile(r"tokens/([0-9a-f]{2})\.json")
 _CLOCK = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])")
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -96,6 +99,7 @@ def read_contents(bodies: Mapping[str, bytes]) -> Contents:
     _judge_trust(bodies)
     return replace(
         contents,
+        sites=read_sites(bodies[SITES]) if SITES in bodies else Sites(),
         drivers=_unique(PEOPLE, [_driver(each) for each in people.drivers]),
         vehicles=_unique(VEHICLES, [Vehicle(**each.model_dump()) for each in vehicles.vehicles]),
         keys=tuple(_service_key(each) for each in keys.keys_),
@@ -167,6 +171,20 @@ def read_devices(body: bytes) -> dict[str, dict[str, str]]:
     return devices
 
 
+def read_sites(body: bytes) -> Sites:
+    """Every site once, and every EVSE at one site."""
+    document = _parse(SITES, _Sites, body)
+    sites = _unique(SITES, [_site(each) for each in document.sites])
+    evses: set[str] = set()
+    for site in sites.values():
+        for evse in site.evses:
+            name = normalise_network(evse.id)
+            if name in evses:
+                raise DocumentUnfit(SITES, f"sites.{site.id}: EVSE {evse.id!r} is here twice")
+            evses.add(name)
+    return sites_of(sites.values(), Matching(**document.matching.model_dump()))
+
+
 def shard_name(reference: str) -> str:
     return f"tokens/{reference[:2]}.json"
 
@@ -177,22 +195,32 @@ def shard_prefix(name: str) -> str | None:
     return match.group(1) if match else None
 
 
-def entry_problems(kind: Entry, value: Mapping[str, Any]) -> list[str]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """What is wrong with one entry, and where in it."""
+
+    place: tuple[str | int, ...]
+    text: str
+    unknown_key: bool = False
+
+
+def entry_faults(kind: Entry, value: Mapping[str, Any]) -> list[Fault]:
     """What is wrong with one entry as an operator wrote it, each with its place and the nearest known key."""
     try:
         _ENTRIES[kind].model_validate_json(json.dumps(value), strict=True)
     except ValidationError as error:
-        return [_told(each, _ENTRIES[kind]) for each in error.errors(include_url=False, include_input=False)]
+        return [_fault(each, _ENTRIES[kind]) for each in error.errors(include_url=False, include_input=False)]
     return []
 
 
-def _told(problem: Any, model: type[BaseModel]) -> str:
-    place = ".".join(str(each) for each in problem["loc"])
+def _fault(problem: Any, model: type[BaseModel]) -> Fault:
+    place: tuple[str | int, ...] = tuple(problem["loc"])
     if problem["type"] != "extra_forbidden":
-        return f"{place}: {problem['msg'].removeprefix('Value error, ')}"
+        return Fault(place=place, text=problem["msg"].removeprefix("Value error, "))
     known = _known_keys(model)
-    near = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
-    return f"{place}: unknown key" + (f", did you mean {near[0]!r}?" if near else f"; known are {', '.join(known)}")
+    near = difflib.get_close_matches(str(place[-1]), known, n=1)
+    told = "unknown key" + (f", did you mean {near[0]!r}?" if near else f"; known are {', '.join(known)}")
+    return Fault(place=place, text=told, unknown_key=True)
 
 
 def _known_keys(model: type[BaseModel]) -> list[str]:
@@ -349,6 +377,18 @@ def _minute(text: str) -> int | None:
 def _driver(entry: _Driver) -> Driver:
     pin = None if entry.pin is None else Pin(**dict(entry.pin))
     return Driver(id=entry.id, language=entry.language, cost_centre=entry.cost_centre, pin=pin)
+
+
+def _site(entry: _Site) -> Site:
+    return Site(
+        id=entry.id,
+        latitude_udeg=entry.latitude,
+        longitude_udeg=entry.longitude,
+        network=entry.network,
+        country=entry.country,
+        radius_m=entry.radius_m,
+        evses=tuple(Evse(**each.model_dump()) for each in entry.evses),
+    )
 
 
 def _service_key(entry: _Key) -> ServiceKey:
@@ -597,6 +637,35 @@ class _Shard(_Versioned):
     tokens: Annotated[list[_Token], Field(min_length=1)]
 
 
+class _Evse(_Document):
+    id: Annotated[str, Field(min_length=1, max_length=48)]  # OCPI: evse_id
+    connector: Connector | None = None
+    power_w: Watts | None = None
+
+
+class _Site(_Document):
+    """An OCPI location, as far as rules ask for it."""
+
+    id: Name
+    latitude: Annotated[Microdegrees, Field(ge=-90_000_000, le=90_000_000)]
+    longitude: Microdegrees
+    network: Network | None = None
+    country: Country | None = None
+    radius_m: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    evses: Annotated[list[_Evse], Field(max_length=1_000)] = []
+
+
+class _Matching(_Document):
+    radius_m: Annotated[int, Field(ge=1, le=10_000)] = 100
+    max_age_s: Annotated[int, Field(ge=1, le=86_400)] = 60
+    max_accuracy_m: Annotated[int, Field(ge=1, le=10_000)] = 50
+
+
+class _Sites(_Versioned):
+    matching: _Matching = _Matching()
+    sites: Annotated[list[_Site], Field(max_length=MAX_SITES)]
+
+
 class _Key(_Document):
     kid: Name
     use: Literal["ack", "grant", "answer"]
@@ -627,7 +696,8 @@ _ENTRIES: Mapping[Entry, type[BaseModel]] = {
     "driver": _Driver,
     "vehicle": _Vehicle,
     "token": _Token,
+    "site": _Site,
 }
 
 M = TypeVar("M", bound=BaseModel)
-P = TypeVar("P", Driver, Vehicle)
+P = TypeVar("P", Driver, Vehicle, Site)

@@ -1,7 +1,7 @@
 """Generations: each bundle of the fleet becomes one immutable folder, built beside the old one and checked whole.
 
     generations/{revision}-{hash of its manifest}/
-        documents.json    policy, drivers, vehicles, keys (TinyDB)
+        documents.json    policy, drivers, vehicles, keys, sites (TinyDB)
         tokens.sqlite     the token table
         root.json ...     the metadata that vouched for it: a second copy of the trust store's floors
         manifest.json     sizes and hashes of all this; its own hash is in the folder's name
@@ -17,9 +17,9 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from agent.cache.stored_groups import group_document, group_of
 from agent.cache.tokens import TokensUnreadable, TokenTable, build_table
 from agent.core.pins import Pin
 from agent.core.policy import Driver, Token, Vehicle
+from agent.core.sites import Evse, Matching, Site, Sites, sites_of
 from agent.files import replace_durably, sync_folder
 from sync.trust_store import ROLES, Role, Trust
 
@@ -227,6 +228,8 @@ def _write_documents(path: Path, contents: Contents) -> None:
         ],
         "vehicles": [{"id": each.id, "cost_centre": each.cost_centre} for each in contents.vehicles.values()],
         "keys": [{"kid": each.kid, "use": each.use, "jwk": each.jwk} for each in contents.keys],
+        "matching": [asdict(contents.sites.matching)],
+        "sites": [asdict(each) for each in contents.sites.by_latitude],
     }
     with _documents(path) as database:
         for name, documents in tables.items():
@@ -249,7 +252,16 @@ def _read_documents(path: Path) -> Contents:
                 ServiceKey(kid=each["kid"], use=KeyUse(each["use"]), jwk=each["jwk"])
                 for each in database.table("keys").all()
             ),
+            sites=_sites(database.table("matching").all(), database.table("sites").all()),
         )
+
+
+def _sites(matching: Sequence[Mapping[str, Any]], sites: Sequence[Mapping[str, Any]]) -> Sites:
+    """A generation of before there were sites has none."""
+    return sites_of(
+        (Site(**{**each, "evses": tuple(Evse(**evse) for evse in each["evses"])}) for each in sites),
+        *(Matching(**each) for each in matching),
+    )
 
 
 def _driver(document: Mapping[str, Any]) -> Driver:

@@ -21,7 +21,7 @@ from agent.core.effects import (
 )
 from agent.core.facts import EndReason
 from agent.core.instants import Instant
-from agent.core.memory import FAULT, Effects, Memory, Setup, State
+from agent.core.memory import FAULT, Effects, Memory, Setup, State, with_item
 from agent.core.observations import Observation
 from agent.core.sessions import Event, Phase, evolve
 from agent.core.tapping import Tapping
@@ -65,9 +65,15 @@ class Agent:
                     return ()
                 self._note_reader(seen.reader, lost=True)
                 return (Record(facts=(facts.ReaderLost(reader=seen.reader, cause=seen.cause),)),)
+            case observations.Positioned():
+                self._memory.change(fixes=with_item(self._memory.state.fixes, seen.fix.source, seen.fix))
+                return ()
             case observations.PluggedIn():
+                if seen.evse is not None:
+                    self._memory.link(seen.charger, seen.evse)
                 return self._charging.happened(Event.PLUGGED_IN, seen.charger, None, None, None, now)
             case observations.Unplugged():
+                self._memory.link(seen.charger, None)
                 return self._charging.happened(
                     Event.UNPLUGGED, seen.charger, None, None, None, now, reason=EndReason.EV_DISCONNECTED
                 )
@@ -92,8 +98,11 @@ class Agent:
                     return ()
                 return (Record(facts=(facts.ChargerFaulted(charger=seen.charger, code=seen.code),)),)
             case observations.ChargerFound():
+                if seen.evse is not None:
+                    self._memory.link(seen.charger, seen.evse)
                 return self._charging.found(seen, now)
             case observations.ChargerLost():
+                self._memory.link(seen.charger, None)
                 if seen.charger not in self._memory.state.reachable:
                     return ()
                 self._memory.change(reachable=self._memory.state.reachable - {seen.charger})

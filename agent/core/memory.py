@@ -18,10 +18,13 @@ from agent.core.history import History
 from agent.core.policy import Policy
 from agent.core.presence import Presence
 from agent.core.prices import Prices
-from agent.core.requests import Place
+from agent.core.quotes import Quote
+from agent.core.requests import Place, Source
 from agent.core.sessions import Phase, Session
+from agent.core.whereabouts import Fix
 
 Effects = tuple[Effect, ...]
+K = TypeVar("K", bound=str)
 V = TypeVar("V")
 
 REMEMBERED_ENDED_SESSIONS = 32  # late charger events about these are recognised as late
@@ -43,7 +46,7 @@ class Timing:
 class Setup:
     """How this device is wired: which charger a reader stands for, where each charger is, whose vehicle this is.
 
-    `prices` are those of chargers whose prices never change; `unmetered` chargers tell no energy.
+    `prices` and `quotes` are those of chargers whose prices never change; `unmetered` chargers tell no energy.
     """
 
     version: str
@@ -51,6 +54,7 @@ class Setup:
     chargers: Mapping[str, Place]
     vehicle: str | None = None
     prices: Mapping[str, Prices] = field(default_factory=lambda: MappingProxyType({}))
+    quotes: Mapping[str, Quote] = field(default_factory=lambda: MappingProxyType({}))
     unmetered: frozenset[str] = frozenset()
     timing: Timing = field(default_factory=Timing)
 
@@ -65,6 +69,8 @@ class State:
     contradictions: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
     storage_full: bool = False
     history: History = field(default_factory=History)
+    fixes: Mapping[Source, Fix] = field(default_factory=lambda: MappingProxyType({}))
+    linked: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))  # charger to the EVSE it says it is
 
     @property
     def open_sessions(self) -> tuple[Session, ...]:
@@ -101,6 +107,13 @@ class Memory:
         self.change(contradictions=with_item(self.state.contradictions, charger, kept))
         return True
 
+    def link(self, charger: str, evse: str | None) -> None:
+        """What the charger says of itself holds until the vehicle leaves it or nothing is heard of it."""
+        if self.state.linked.get(charger) == evse:
+            return
+        others = {name: each for name, each in self.state.linked.items() if name != charger}
+        self.change(linked=MappingProxyType(others if evse is None else {**others, charger: evse}))
+
     def forget(self, charger: str, prefix: str) -> None:
         said = self.state.contradictions.get(charger, ())
         kept = tuple(key for key in said if not key.startswith(prefix))
@@ -122,5 +135,5 @@ class Memory:
         return () if due is None else (WakeAt(monotonic_ms=due),)
 
 
-def with_item(mapping: Mapping[str, V], key: str, value: V) -> Mapping[str, V]:
+def with_item(mapping: Mapping[K, V], key: K, value: V) -> Mapping[K, V]:
     return MappingProxyType({**mapping, key: value})

@@ -11,6 +11,7 @@ from agent.core.instants import ClockQuality
 from agent.core.policy import Policy, Token
 from agent.core.requests import NOTHING, Place, Told
 from agent.core.sessions import Session
+from agent.core.whereabouts import Fix
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,8 +68,18 @@ class ReaderLost:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Positioned:
+    """Somebody measured where the device is."""
+
+    fix: Fix
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PluggedIn:
+    """`evse`: which charging point this is, if the link to it says so."""
+
     charger: str
+    evse: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +126,7 @@ class ChargerFound:
     state: str
     session: str | None
     meter_wh: int | None
+    evse: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,6 +185,7 @@ Observation = (
     | DecisionRequested
     | ReaderFound
     | ReaderLost
+    | Positioned
     | PluggedIn
     | Unplugged
     | ChargingStarted

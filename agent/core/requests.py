@@ -4,20 +4,37 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 
+from agent.core.answers import Heard
 from agent.core.credentials import Credential
 from agent.core.history import Visit
 from agent.core.pins import PinState
 from agent.core.policy import Token
 from agent.core.positions import Position
 from agent.core.prices import Prices
+from agent.core.quotes import Quote
+from agent.core.sites import Doubt
+
+
+class Source(StrEnum):
+    """Who says where this is."""
+
+    CONFIGURATION = "configuration"
+    CHARGER = "charger"
+    REQUEST = "request"
+    SITES = "sites"
+    GPSD = "gpsd"
+    API = "api"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
     """Where the charge would happen, as far as is known. None is missing, and the rules say what missing means.
 
-    `connector` is its type in OCPI's words, `power_w` what the charging point is rated for.
+    `connector` is its type in OCPI's words, `power_w` what the charging point is rated for. `source` names the EVSE;
+    `measured_by` told the position, which lies `distance_m` from the site that it was found to be. `doubt`: why a
+    position named none, with the sites that it may be, or which one it contradicts (whereabouts.py).
     """
 
     evse: str | None = None
@@ -27,6 +44,11 @@ class Place:
     connector: str | None = None
     power_w: int | None = None
     position: Position | None = None
+    source: Source | None = None
+    measured_by: Source | None = None
+    distance_m: int | None = None
+    doubt: Doubt | None = None
+    candidates: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +56,7 @@ class Told:
     """What whoever asks may tell besides the card, when the machine does not know it better. The PIN stays here."""
 
     prices: Prices | None = None
+    quote: Quote | None = None
     soc_percent: int | None = None
     pin: str | None = field(default=None, repr=False)
     odometer_km: int | None = None
@@ -70,6 +93,7 @@ class Request:
     soc_percent: int | None = None
     metered: bool = True
     given: Given = Given()
+    heard: Heard | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -46,15 +46,6 @@ class Site:
         return Position(latitude_udeg=self.latitude_udeg, longitude_udeg=self.longitude_udeg, accuracy_m=0, age_s=0)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Matching:
-    """When a position names a site. `radius_m` is that of a site without one of its own."""
-
-    radius_m: int = 100
-    max_age_s: int = 60
-    max_accuracy_m: int = 50
-
-
 class Doubt(StrEnum):
     """Why a position names no site, or why what was told cannot be believed."""
 
@@ -63,6 +54,23 @@ class Doubt(StrEnum):
     NOWHERE = "nowhere"
     AMBIGUOUS = "ambiguous"
     CONTRADICTED = "contradicted"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Matching:
+    """When a position names a site. `radius_m` is that of a site without one of its own."""
+
+    radius_m: int = 100
+    max_age_s: int = 60
+    max_accuracy_m: int = 50
+
+    def doubt(self, position: Position) -> Doubt | None:
+        """What is wrong with the measurement itself. An age or accuracy that nobody told is no good one."""
+        if position.age_s is None or position.age_s > self.max_age_s:
+            return Doubt.OLD
+        if position.accuracy_m is None or position.accuracy_m > self.max_accuracy_m:
+            return Doubt.VAGUE
+        return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,22 +87,24 @@ class Sites:
     """Sorted by latitude, so that a look for what is near touches few of them; made by `sites_of`."""
 
     by_latitude: tuple[Site, ...] = ()
-    by_id: Mapping[str, Site] = field(default_factory=lambda: MappingProxyType({}))
-    by_evse: Mapping[str, tuple[Site, Evse]] = field(default_factory=lambda: MappingProxyType({}))
+    by_id: Mapping[str, Site] = field(default_factory=lambda: MappingProxyType({}), compare=False, repr=False)
+    by_evse: Mapping[str, tuple[Site, Evse]] = field(
+        default_factory=lambda: MappingProxyType({}), compare=False, repr=False
+    )
     matching: Matching = Matching()
     widest_m: int = 0
 
     def match(self, position: Position) -> Match:
         """The site that is nearest wherever in its circle of error the vehicle may be. Too old or too vague: none."""
-        if position.age_s is None or position.age_s > self.matching.max_age_s:
-            return Match(doubt=Doubt.OLD)
-        if position.accuracy_m is None or position.accuracy_m > self.matching.max_accuracy_m:
-            return Match(doubt=Doubt.VAGUE)
-        near = sorted(self._possible(position, position.accuracy_m), key=lambda found: (found[0], found[1].id))
+        unfit = self.matching.doubt(position)
+        if unfit is not None:
+            return Match(doubt=unfit)
+        accuracy_m = position.accuracy_m or 0
+        near = sorted(self._possible(position, accuracy_m), key=lambda found: (found[0], found[1].id))
         if not near or near[0][0] > self.radius_of(near[0][1]):
             return Match(doubt=Doubt.NOWHERE)
         least_m = near[0][0]
-        rivals = tuple(site for away_m, site in near if away_m - least_m <= 2 * position.accuracy_m)
+        rivals = tuple(site for away_m, site in near if away_m - least_m <= 2 * accuracy_m)
         doubt = Doubt.AMBIGUOUS if len(rivals) > 1 else None
         return Match(candidates=rivals, distance_m=ceil(least_m), doubt=doubt)
 

@@ -32,22 +32,26 @@ _PLACE = Statuses(ocpi="NOT_ALLOWED", ocpp16="Invalid", ocpp201="NotAtThisLocati
 _TIME = Statuses(ocpi="NOT_ALLOWED", ocpp16="Invalid", ocpp201="NotAtThisTime", oicp="106")
 _TYPE = Statuses(ocpi="NOT_ALLOWED", ocpp16="Invalid", ocpp201="NotAllowedTypeEVSE", oicp="106")
 _BUSY = Statuses(ocpi="NOT_ALLOWED", ocpp16="ConcurrentTx", ocpp201="ConcurrentTx", oicp="602")
+_SILENT = Statuses(ocpi="NOT_ALLOWED", ocpp16="Invalid", ocpp201="Invalid", oicp="310")
 _OTHER = Statuses(ocpi="NOT_ALLOWED", ocpp16="Invalid", ocpp201="Invalid", oicp="106")
 
 # Most severe first: blocked, expired, no credit, place, time, type, other. This order is the order of reasons.
 TABLE: dict[ReasonCode, Statuses] = {
+    ReasonCode.REVOKED: _BLOCKED,
     ReasonCode.TOKEN_BLOCKED: _BLOCKED,
     ReasonCode.TOKEN_EXPIRED: _EXPIRED,
     ReasonCode.POLICY_EXPIRED: _EXPIRED,
     ReasonCode.NO_POLICY: _NO_POLICY,  # without a policy every card is unknown: this is what to tell
     ReasonCode.TOKEN_RANDOM_UID: _UNKNOWN,
     ReasonCode.TOKEN_UNKNOWN: _UNKNOWN,
+    ReasonCode.NO_CREDIT: _NO_CREDIT,
     ReasonCode.SESSION_COST_CAP: _NO_CREDIT,
     ReasonCode.NETWORK: _PLACE,
     ReasonCode.COUNTRY: _PLACE,
     ReasonCode.GEOFENCE: _PLACE,
     ReasonCode.SITE: _PLACE,
     ReasonCode.NON_PREFERRED_SITE: _PLACE,
+    ReasonCode.PLACE_UNSURE: _PLACE,
     ReasonCode.TIME_WINDOW: _TIME,
     ReasonCode.HOLIDAY: _TIME,
     ReasonCode.CALENDAR_STALE: _TIME,
@@ -58,6 +62,8 @@ TABLE: dict[ReasonCode, Statuses] = {
     ReasonCode.VELOCITY: _BUSY,
     ReasonCode.EVSE_OCCUPIED: _BUSY,
     ReasonCode.EVSE_UNAVAILABLE: _OTHER,
+    ReasonCode.BACKEND_REFUSED: _OTHER,
+    ReasonCode.NO_ANSWER: _SILENT,
     ReasonCode.PRICE_CAP: _OTHER,
     ReasonCode.PRICE_UNKNOWN: _OTHER,
     ReasonCode.CURRENCY_MISMATCH: _OTHER,
@@ -72,6 +78,7 @@ TABLE: dict[ReasonCode, Statuses] = {
     ReasonCode.STORAGE_FULL: _OTHER,
     ReasonCode.PIN: _OTHER,
     ReasonCode.ODOMETER: _OTHER,
+    ReasonCode.OVERRIDE_UNFIT: _OTHER,
 }
 
 _RANK = {code: rank for rank, code in enumerate(TABLE)}

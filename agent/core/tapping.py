@@ -29,8 +29,10 @@ from agent.core.presence import Crowd, Presence, Tap, anonymous, lay_already, lo
 from agent.core.requests import NOTHING, Given, Place, Request, Told, Usage
 from agent.core.rules import policy_age
 from agent.core.sessions import Phase, Session, start
+from agent.core.sites import Sites
 from agent.core.statuses import statuses_of
 from agent.core.terms import Effect, Prompt
+from agent.core.whereabouts import linked, located
 
 OUTCOMES: dict[type[Decision], Outcome] = {
     Granted: Outcome.GRANTED,
@@ -78,8 +80,7 @@ class Tapping:
         active = self._memory.state.open_at(charger) if charger is not None else None
         if active is not None and may_stop(active, presented):
             return self._stop_by_card(active, presented, reader, now, request)
-        place = self._memory.setup.chargers.get(charger, Place()) if charger is not None else Place()
-        asked = self._request(presented, reader, charger, place, told, crowded=crowded)
+        asked = self._request(presented, reader, charger, self._place(charger, Place(), now), told, crowded=crowded)
         asked, first = self._with_pin(asked, told)
         decision = decide(asked, self._memory.state.policy, self._usage(asked), now)
         made = self._made(asked, decision, Trigger.TAP, waited_ms, now)
@@ -154,8 +155,8 @@ class Tapping:
         return self._charging.stop(session, EndReason.LOCAL, presented.credential, now, answers)
 
     def answer(self, seen: observations.DecisionRequested, now: Instant) -> Effects:
-        place = self._memory.setup.chargers.get(seen.charger) if seen.charger is not None else None
-        asked = self._request(recognised(seen.presented), None, seen.charger, place or seen.place, seen.told)
+        place = self._place(seen.charger, seen.place, now)
+        asked = self._request(recognised(seen.presented), None, seen.charger, place, seen.told)
         asked, first = self._with_pin(asked, seen.told)
         decision = decide(asked, self._memory.state.policy, self._usage(asked), now)
         made = self._made(asked, decision, Trigger.REQUEST, 0, now)
@@ -163,6 +164,15 @@ class Tapping:
             Record(facts=(*first, made)),
             Reply(request=seen.request, decision_id=made.decision, decision=decision, session=None),
         )
+
+    def _place(self, charger: str | None, told: Place, now: Instant) -> Place:
+        """A charger that is configured is where the configuration says; nobody can tell it to be elsewhere."""
+        state = self._memory.state
+        place = self._memory.setup.chargers.get(charger) if charger is not None else None
+        if charger is not None and place is not None:
+            told = linked(place, state.linked.get(charger))
+        sites = state.policy.sites if state.policy is not None else Sites()
+        return located(told, sites, state.fixes.values(), now)
 
     def _request(
         self,

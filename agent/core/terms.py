@@ -32,6 +32,7 @@ class Kind(StrEnum):
     COUNTRIES = "countries"
     SITES = "sites"
     GEOFENCE = "geofence"
+    PLACE = "place"
     SCHEDULE = "schedule"
     HOLIDAYS = "holidays"
     CONNECTORS = "connectors"

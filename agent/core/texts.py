@@ -7,6 +7,13 @@ from agent.core.reasons import Reason, ReasonCode
 DEFAULT_LANGUAGE = "en"
 
 GRANTED = {"en": "Charging allowed", "de": "Laden erlaubt", "fr": "Charge autorisée", "nl": "Laden toegestaan"}
+BY_OVERRIDE = {
+    "en": "Charging allowed, this once",
+    "de": "Laden erlaubt, dieses eine Mal",
+    "fr": "Charge autorisée, cette fois",
+    "nl": "Laden toegestaan, deze keer",
+}
+ASKING = {"en": "One moment, please", "de": "Einen Moment, bitte", "fr": "Un instant, svp", "nl": "Een moment, graag"}
 STOPPING = {"en": "Stopping", "de": "Wird beendet", "fr": "Arrêt en cours", "nl": "Wordt gestopt"}
 NOT_RECORDED = {
     "en": "Not possible now: storage",
@@ -17,6 +24,11 @@ NOT_RECORDED = {
 
 _REFUSED: dict[str, dict[ReasonCode, str]] = {
     "en": {
+        ReasonCode.REVOKED: "Card withdrawn",
+        ReasonCode.NO_ANSWER: "Needs the fleet's word: no connection",
+        ReasonCode.NO_CREDIT: "No credit left",
+        ReasonCode.BACKEND_REFUSED: "The fleet says no",
+        ReasonCode.OVERRIDE_UNFIT: "The override does not fit",
         ReasonCode.TOKEN_BLOCKED: "Card blocked",
         ReasonCode.TOKEN_EXPIRED: "Card expired",
         ReasonCode.TOKEN_NOT_YET_VALID: "Card not valid yet",
@@ -30,6 +42,7 @@ _REFUSED: dict[str, dict[ReasonCode, str]] = {
         ReasonCode.GEOFENCE: "Not in this area",
         ReasonCode.SITE: "Not at this site",
         ReasonCode.NON_PREFERRED_SITE: "Another site is preferred",
+        ReasonCode.PLACE_UNSURE: "Not sure where this is",
         ReasonCode.HOLIDAY: "Not on holidays",
         ReasonCode.CALENDAR_STALE: "Holiday calendar too old",
         ReasonCode.CONNECTOR: "Connector not allowed",
@@ -55,6 +68,11 @@ _REFUSED: dict[str, dict[ReasonCode, str]] = {
         ReasonCode.STORAGE_FULL: "Storage full: call support",
     },
     "de": {
+        ReasonCode.REVOKED: "Karte eingezogen",
+        ReasonCode.NO_ANSWER: "Rückfrage nötig: keine Verbindung",
+        ReasonCode.NO_CREDIT: "Guthaben aufgebraucht",
+        ReasonCode.BACKEND_REFUSED: "Die Flotte lehnt ab",
+        ReasonCode.OVERRIDE_UNFIT: "Die Ausnahme passt nicht",
         ReasonCode.TOKEN_BLOCKED: "Karte gesperrt",
         ReasonCode.TOKEN_EXPIRED: "Karte abgelaufen",
         ReasonCode.TOKEN_NOT_YET_VALID: "Karte noch nicht gültig",
@@ -68,6 +86,7 @@ _REFUSED: dict[str, dict[ReasonCode, str]] = {
         ReasonCode.GEOFENCE: "Nicht in diesem Gebiet",
         ReasonCode.SITE: "Nicht an diesem Standort",
         ReasonCode.NON_PREFERRED_SITE: "Anderer Standort bevorzugt",
+        ReasonCode.PLACE_UNSURE: "Der Standort ist nicht sicher",
         ReasonCode.HOLIDAY: "Nicht an Feiertagen",
         ReasonCode.CALENDAR_STALE: "Feiertagskalender zu alt",
         ReasonCode.CONNECTOR: "Stecker nicht erlaubt",
@@ -93,6 +112,11 @@ _REFUSED: dict[str, dict[ReasonCode, str]] = {
         ReasonCode.STORAGE_FULL: "Speicher voll: Support rufen",
     },
     "fr": {
+        ReasonCode.REVOKED: "Carte retirée",
+        ReasonCode.NO_ANSWER: "Accord requis : pas de connexion",
+        ReasonCode.NO_CREDIT: "Crédit épuisé",
+        ReasonCode.BACKEND_REFUSED: "Refus de la flotte",
+        ReasonCode.OVERRIDE_UNFIT: "La dérogation ne convient pas",
         ReasonCode.TOKEN_BLOCKED: "Carte bloquée",
         ReasonCode.TOKEN_EXPIRED: "Carte expirée",
         ReasonCode.TOKEN_NOT_YET_VALID: "Carte pas encore valable",
@@ -106,6 +130,7 @@ _REFUSED: dict[str, dict[ReasonCode, str]] = {
         ReasonCode.GEOFENCE: "Pas dans cette zone",
         ReasonCode.SITE: "Site non autorisé",
         ReasonCode.NON_PREFERRED_SITE: "Un autre site est préféré",
+        ReasonCode.PLACE_UNSURE: "Lieu incertain",
         ReasonCode.HOLIDAY: "Pas les jours fériés",
         ReasonCode.CALENDAR_STALE: "Calendrier des jours fériés trop ancien",
         ReasonCode.CONNECTOR: "Connecteur non autorisé",
@@ -131,6 +156,11 @@ _REFUSED: dict[str, dict[ReasonCode, str]] = {
         ReasonCode.STORAGE_FULL: "Mémoire pleine : appelez l'assistance",
     },
     "nl": {
+        ReasonCode.REVOKED: "Pas ingetrokken",
+        ReasonCode.NO_ANSWER: "Akkoord nodig: geen verbinding",
+        ReasonCode.NO_CREDIT: "Tegoed op",
+        ReasonCode.BACKEND_REFUSED: "De vloot weigert",
+        ReasonCode.OVERRIDE_UNFIT: "De ontheffing past niet",
         ReasonCode.TOKEN_BLOCKED: "Pas geblokkeerd",
         ReasonCode.TOKEN_EXPIRED: "Pas verlopen",
         ReasonCode.TOKEN_NOT_YET_VALID: "Pas nog niet geldig",
@@ -144,6 +174,7 @@ _REFUSED: dict[str, dict[ReasonCode, str]] = {
         ReasonCode.GEOFENCE: "Niet in dit gebied",
         ReasonCode.SITE: "Niet op deze locatie",
         ReasonCode.NON_PREFERRED_SITE: "Andere locatie heeft de voorkeur",
+        ReasonCode.PLACE_UNSURE: "De locatie is niet zeker",
         ReasonCode.HOLIDAY: "Niet op feestdagen",
         ReasonCode.CALENDAR_STALE: "Feestdagenkalender te oud",
         ReasonCode.CONNECTOR: "Stekker niet toegestaan",

@@ -13,6 +13,7 @@ from agent.core.pins import Pin, PinState
 from agent.core.policy import Driver, Group
 from agent.core.positions import Corner, Position
 from agent.core.requests import Given, Usage
+from agent.core.sites import Doubt
 from agent.core.terms import Calendar, Demand, Effect, Fence, Holidays, Kind, Lenience, Prompt, Velocity
 from tests.core.builders import (
     BERLIN,
@@ -50,6 +51,15 @@ def site_rows() -> list[Row]:
         ("a preferred site is fine", at_place(preferred, site="Depot"), ""),
         ("another one is only warned of", at_place(preferred, site="mall"), "!NON_PREFERRED_SITE"),
         ("of an unknown one nothing is said", at_place(preferred, site=None), ""),
+        ("a doubt about the place is told where a place is asked for",
+         at_place(denied, site="depot", doubt=Doubt.CONTRADICTED), "!PLACE_UNSURE"),
+        ("it refuses where the group wants so",
+         at_place({**denied, "effects": {Kind.PLACE: Effect.DENY}}, doubt=Doubt.CONTRADICTED), "PLACE_UNSURE"),
+        ("where a position names no site, only warned of",
+         at_place({**denied, "effects": {Kind.PLACE: Effect.DENY}}, doubt=Doubt.AMBIGUOUS), "!PLACE_UNSURE"),
+        ("unless the group says so of missing data",
+         at_place({**denied, "missing": {Kind.PLACE: Lenience(effect=Effect.DENY)}}, doubt=Doubt.OLD), "PLACE_UNSURE"),
+        ("nobody asks for the place, nobody doubts it", at_place({}, doubt=Doubt.VAGUE), ""),
         ("a denied site may be one to warn of",
          at_place({**denied, "effects": {Kind.SITES: Effect.WARN}}, site="MALL7"), "!SITE"),
         ("what a child denies its parent cannot allow", at_place(denied, a_group("all"), site="mall7"), "SITE"),

@@ -18,7 +18,7 @@ from agent.core.policy import Group, Policy
 from agent.core.requests import Request, Usage
 
 # What missing data means by itself: these warn, the others refuse.
-FORGIVEN = {"connectors", "power", "cost", "limits", "soc"}
+FORGIVEN = {"place", "connectors", "power", "cost", "limits", "soc"}
 BINDING = ("deny", "require")
 PRICED = ("per_kwh", "per_hour", "per_parking_hour", "fixed")
 TINY = Decimal("1e-9")  # what runs adds to what is fixed
@@ -125,6 +125,10 @@ def level_troubles(level: Group, request: Request, now: Instant) -> list[tuple[s
     preferred = level.preferred_sites
     if spelled(place.site) and preferred is not None and spelled(place.site) not in map(spelled, preferred):
         found.append(("NON_PREFERRED_SITE", "", False))
+
+    asks = level.networks is not None or level.countries is not None or level.denied_sites or preferred is not None
+    if asks and place.doubt:
+        found.append(("PLACE_UNSURE", "place", place.doubt != "contradicted"))
 
     if level.fence is not None:
         spot = place.position
@@ -236,7 +240,7 @@ def price_on(name: str, basis: str, currency: str, request: Request, newest: dat
 
 
 def judged(code: str, kind: str, missing: bool, level: Group, request: Request, pin: set[str]) -> set[str]:
-    effect = str(level.effects.get(kind, "deny" if kind else "warn"))  # type: ignore[call-overload]
+    effect = str(level.effects.get(kind, "warn" if kind in ("", "place") else "deny"))  # type: ignore[call-overload]
     if missing:
         default = "warn" if kind in FORGIVEN or code == "CALENDAR_STALE" else "deny"
         mildest = next(each for each in ("allow", "warn", "require", "deny") if each in (effect, default))

@@ -16,6 +16,7 @@ from agent.core.policy import Driver, Group, Policy, Token, TokenStatus
 from agent.core.positions import Corner, Position
 from agent.core.prices import PriceCaps, Prices, plain_prices
 from agent.core.requests import Given, Place, Request, Usage
+from agent.core.sites import Doubt
 from agent.core.tariff.tariffs import Basis
 from agent.core.terms import Calendar, Demand, Effect, Fence, Holidays, Kind, Lenience, PriceAbove, Prompt, Velocity
 from tests.core.builders import (
@@ -57,6 +58,7 @@ def a_question(draw: random.Random) -> tuple[Request, Policy | None, Usage, Inst
             connector=draw.choice((*CONNECTORS, "chademo", None)),
             power_w=draw.choice((11_000, 22_000, 22_001, 300_000, None)),
             position=some_position(draw) if draw.random() < 0.8 else None,
+            doubt=draw.choice(list(Doubt)) if draw.random() < 0.1 else None,
         ),
         crowded=draw.random() < 0.03,
         prices=some_prices(draw, now) if draw.random() < 0.7 else None,

@@ -476,6 +476,7 @@ def test_every_rule_says_what_missing_data_means_and_by_itself_few_let_it_pass()
 
     assert lenient == {
         "site_preferred": "warn",
+        "place_sure": "warn",
         "calendar_current": "warn",
         "connector_allowed": "warn",
         "power_within": "warn",

@@ -24,7 +24,14 @@ from agent.core.rules.charger import (
     storage_ready,
 )
 from agent.core.rules.hours import calendar_current, inside_window, no_holiday, opens
-from agent.core.rules.place import country_allowed, inside_fence, network_allowed, site_allowed, site_preferred
+from agent.core.rules.place import (
+    country_allowed,
+    inside_fence,
+    network_allowed,
+    place_sure,
+    site_allowed,
+    site_preferred,
+)
 from agent.core.rules.price import currency_known, energy_metered, price_within, session_affordable
 from agent.core.rules.prompts import odometer_given, pin_given, pin_wanted
 from agent.core.rules.question import Objection, Question, Rule
@@ -72,6 +79,7 @@ RULES: tuple[Rule, ...] = (
     Rule(inside_fence, when_missing=Effect.DENY, kind=Kind.GEOFENCE),
     Rule(site_allowed, when_missing=Effect.DENY, kind=Kind.SITES),
     Rule(site_preferred, when_missing=Effect.WARN, effect=Effect.WARN),
+    Rule(place_sure, when_missing=Effect.WARN, effect=Effect.WARN, kind=Kind.PLACE),
     Rule(inside_window, when_missing=Effect.DENY, kind=Kind.SCHEDULE),
     Rule(no_holiday, when_missing=Effect.DENY, kind=Kind.HOLIDAYS),
     Rule(calendar_current, when_missing=Effect.WARN, kind=Kind.HOLIDAYS),

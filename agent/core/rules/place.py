@@ -10,6 +10,7 @@ from agent.core.networks import normalise_network
 from agent.core.positions import lies_in
 from agent.core.reasons import ReasonCode
 from agent.core.rules.question import Objection, Question, listed
+from agent.core.sites import Doubt
 
 REMEMBERED_SETS = 1024  # a fleet's groups; the sets are normalised once and found again by their hash
 
@@ -82,6 +83,27 @@ def site_preferred(asked: Question) -> Iterator[Objection]:
                 observed=asked.request.place.site or "",
                 limit=listed(level.preferred_sites),
                 level=level,
+            )
+
+
+def place_sure(asked: Question) -> Iterator[Objection]:
+    """Where this is, is beyond doubt, for every level that asks for the network, the country or the site.
+
+    What a doubt leaves unknown is missing to those rules as well; this one says why, and refuses where told to.
+    """
+    place = asked.request.place
+    if place.doubt is None:
+        return
+    for level in asked.levels:
+        named = (level.networks, level.countries, level.denied_sites or None, level.preferred_sites)
+        if any(each is not None for each in named):
+            between = f"{place.doubt} {','.join(place.candidates or ())}".strip()
+            yield Objection(
+                code=ReasonCode.PLACE_UNSURE,
+                observed=between,
+                limit="one site",
+                level=level,
+                missing=place.doubt is not Doubt.CONTRADICTED,
             )
 
 
