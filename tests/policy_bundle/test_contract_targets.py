@@ -119,14 +119,14 @@ def test_a_contract_that_was_mistyped_is_not_published(
     (source / "tokens.toml").write_text('[[tokens]]\nemaid = "DE-8AA-001234568-0"\nlabel = "van 7"\ngroup = "vans"\n')
     assert published(office, source) == 65
     complaint = capsys.readouterr().err
-    assert "tokens.toml: token 1: emaid: " in complaint
+    assert "tokens.toml:2: token 1.emaid: " in complaint
     assert "001234568" not in complaint
 
 
 def test_a_contract_is_named_once(office: Path, source: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (source / "tokens.csv").write_text(f"emaid,label,group\n{EMAID},again,vans\n")
     assert published(office, source) == 65
-    assert "is the same contract as in tokens.toml: token 1" in capsys.readouterr().err
+    assert "is the same contract as in tokens.toml:1" in capsys.readouterr().err
 
 
 def test_the_other_names_are_refused_on_the_device() -> None:

@@ -108,8 +108,8 @@ def test_days_and_prices_are_written_as_toml_has_them(office: Path, source: Path
     assert main(["fleet", "publish", str(office), "--policy", str(source)]) != 0
 
     told = capsys.readouterr().err
-    assert "policy.toml: calendars.public.till: unknown key, did you mean 'until'?" in told
-    assert "policy.toml: groups.trucks.holidays: no calendar is named 'pubic', did you mean 'public'?" in told
+    assert "policy.toml:15: calendars.public.till: unknown key, did you mean 'until'?" in told
+    assert "groups.trucks.holidays.calendars.0: no calendar is named 'pubic', did you mean 'public'?" in told
 
 
 def _bytes(path: Path) -> bytes:
@@ -151,19 +151,19 @@ FAULTS = [
         "policy.toml",
         "networks",
         "netwroks",
-        "policy.toml: groups.fleet.netwroks: unknown key, did you mean 'networks'?",
+        "policy.toml:4: groups.fleet.netwroks: unknown key, did you mean 'networks'?",
     ),
     ("policy.toml", "stale_after_hours", "stale_hours", "stale_hours: unknown key"),
     ("policy.toml", 'parent = "fleet"', 'parent = "flet"', "no group is named 'flet', did you mean 'fleet'?"),
     ("policy.toml", "Europe/Berlin", "Europe/Berln", "is no IANA time zone"),
-    ("policy.toml", "[groups.fleet]", "[groups.fleet", "policy.toml: "),
-    ("drivers.toml", "language", "lang", "drivers.toml: drivers.anna.lang: unknown key"),
+    ("policy.toml", "[groups.fleet]", "[groups.fleet", "policy.toml:3: "),
+    ("drivers.toml", "language", "lang", "drivers.toml:2: drivers.anna.lang: unknown key"),
     ("vehicles.toml", "[vehicles.van-7]", "[vans.van-7]", "vans: unknown key; write [vehicles.NAME]"),
-    ("tokens.toml", '"vans"', '"vens"', "tokens.toml: token 1: group: no group is named 'vens', did you mean 'vans'?"),
-    ("tokens.toml", "T00:00:00+01:00", "", "tokens.toml: token 1: until: must be a time with its zone"),
-    ("tokens.toml", UID, "04A1B2", "tokens.toml: token 1: uid: has 3 bytes"),
+    ("tokens.toml", '"vans"', '"vens"', "tokens.toml:4: token 1.group: no group is named 'vens', did you mean 'vans'?"),
+    ("tokens.toml", "T00:00:00+01:00", "", "tokens.toml:5: token 1.until: must be a time with its zone"),
+    ("tokens.toml", UID, "04A1B2", "tokens.toml:2: token 1.uid: has 3 bytes"),
     ("tokens.toml", UID, "08A1B2C3", "draws a new number at every tap"),
-    ("tokens.toml", "label", "lable", "tokens.toml: token 1: lable: unknown key, did you mean 'label'?"),
+    ("tokens.toml", "label", "lable", "tokens.toml:3: token 1.lable: unknown key, did you mean 'label'?"),
 ]
 
 
@@ -194,10 +194,10 @@ def test_every_fault_is_told_at_once(office: Path, source: Path, capsys: pytest.
 
     complaint = capsys.readouterr().err
     for told in (
-        "tokens.csv: line 2: uid: is the same card as in tokens.toml: token 1",
-        "tokens.csv: line 3: offline: ",
-        "tokens.csv: line 3: driver: no driver is named 'ann', did you mean 'anna'?",
-        "tokens.csv: line 4: uid: is not hexadecimal",
+        "tokens.csv:2: uid: is the same card as in tokens.toml:1",
+        "tokens.csv:3: offline: ",
+        "tokens.csv:3: driver: no driver is named 'ann', did you mean 'anna'?",
+        "tokens.csv:4: uid: is not hexadecimal",
         "4 to mend",
     ):
         assert told in complaint
