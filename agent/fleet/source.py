@@ -7,8 +7,8 @@
     contracts/  anchors.json, revocations.json, as agent/contracts/trust_documents.py reads them; or no such folder
     devices/    NAME.jwk: the public key that device NAME shows as vault/device.jwk, or a JWK Set of all it ever had
 
-Each is a TOML or a YAML file, and all but the policy may be, or also be, a CSV file with these columns. Every problem of
-all files is told at once, with its file and line, and never with a UID. What is sound and still odd is policy_lint.py.
+Each is a TOML or a YAML file, and all but the policy may be, or also be, a CSV file. Every problem of all files is told
+at once, with its file and line, and never with a UID. What is sound and still odd is policy_lint.py.
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ def read_folder(
     hash_pins: bool = True,
     progress: Progress = lambda _what, _count: None,
 ) -> Source:
-    """All of a policy folder. A PIN takes a tenth of a second to hash: who only looks needs no hash. Raises SourceMissing."""
+    """All of a policy folder, or SourceMissing. A PIN takes a tenth of a second to hash: who only looks needs none."""
     if not source.is_dir():
         raise SourceMissing(f"{source} is no folder: it must hold the policy, drivers, vehicles and tokens")
     remarks: list[Remark] = []

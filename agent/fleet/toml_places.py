@@ -1,7 +1,7 @@
 """On which line of a TOML text each value stands. What the text says is `tomllib`'s; here it is only walked through.
 
-tomllib gives no places, and a second parser (tomlkit keeps none either) could read a text otherwise than the one that is
-published. So this walks a text that tomllib has taken already, and judges nothing.
+tomllib gives no places; tomlkit keeps none either, and a second parser could read a text otherwise than the one whose
+values are published. So this walks a text that tomllib has taken already, and judges nothing.
 """
 
 from __future__ import annotations
