@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 def open_reader(name: str, *, profile: Profile, port: str) -> Reader:
     """The reader, not opened yet: run() opens it and goes on trying. ValueError if the profile is of no reader."""
     match profile.driver:
-        case "em4100_ascii":
+        case "em4100_ascii" | "wiegand_lines":
             from drivers.readers.serial_ascii import SerialAsciiReader
 
             return SerialAsciiReader(name, profile=profile, port=port)
@@ -20,6 +20,10 @@ def open_reader(name: str, *, profile: Profile, port: str) -> Reader:
             from drivers.readers.pn532 import Pn532Reader
 
             return Pn532Reader(name, profile=profile, port=port)
+        case "stronglink" | "twn4_simple":
+            from drivers.readers.polled_serial import PolledSerialReader
+
+            return PolledSerialReader(name, profile=profile, port=port)
         case "simulated":
             from drivers.readers.simulated import SimulatedReader
 

@@ -9,10 +9,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from drivers.readers.ascii_frames import AsciiFrames
+from drivers.readers.dialects import Dialect, open_dialect
 from drivers.readers.pn532_frames import TARGETS_ANSWER, Frame, Kind, Pn532Frames, targets
 from drivers.readers.reader import Assurance, Card, card_of
 from drivers.readers.rejects import Reason, Rejected
 from drivers.readers.uid_lines import UidLines
+from drivers.readers.wiegand_lines import WiegandLines
 
 if TYPE_CHECKING:
     from firmware_profiles.profile import Profile, Uid
@@ -36,6 +38,10 @@ def open_decoder(profile: Profile) -> Decoder:
             return _CardByCard(AsciiFrames(trailer=profile.framing.trailer), profile.uid)
         case "pn532_hsu":
             return _TargetLists(profile.uid)
+        case "stronglink" | "twn4_simple":
+            return _Answers(open_dialect(profile), profile.uid)
+        case "wiegand_lines" if profile.framing.wiegand is not None:
+            return _CardByCard(WiegandLines(profile.framing.wiegand, profile.uid.technologies[0]), profile.uid)
         case "simulated":
             return _CardByCard(UidLines(), profile.uid)
         case driver:
@@ -51,9 +57,25 @@ class _CardByCard:
 
     def feed(self, chunk: bytes) -> list[Sighting | Rejected]:
         return [
-            result if isinstance(result, Rejected) else _as_on_air((result,), self._uid)
+            result if isinstance(result, Rejected) else as_on_air((result,), self._uid)
             for result in self._frames.feed(chunk)
         ]
+
+
+class _Answers:
+    """A device that is asked who is there."""
+
+    def __init__(self, dialect: Dialect, uid: Uid) -> None:
+        self._dialect = dialect
+        self._codec = dialect.codec()
+        self._uid = uid
+
+    def feed(self, chunk: bytes) -> list[Sighting | Rejected]:
+        results: list[Sighting | Rejected] = []
+        for answer in self._codec.feed(chunk):
+            said = answer if isinstance(answer, Rejected) else self._dialect.sighting(answer)
+            results.append(said if isinstance(said, Rejected) else as_on_air(said, self._uid))
+        return results
 
 
 class _TargetLists:
@@ -71,13 +93,13 @@ class _TargetLists:
                     results.append(frame)
                 case Frame(kind=Kind.DATA, payload=payload) if payload.startswith(TARGETS_ANSWER):
                     listed = targets(payload)
-                    results.append(listed if isinstance(listed, Rejected) else _as_on_air(listed, self._uid))
+                    results.append(listed if isinstance(listed, Rejected) else as_on_air(listed, self._uid))
                 case Frame():
                     pass
         return results
 
 
-def _as_on_air(cards: Sighting, uid: Uid) -> Sighting | Rejected:
+def as_on_air(cards: Sighting, uid: Uid) -> Sighting | Rejected:
     """Undo what the profile says that the device does to UIDs; what it threw away stays lost and is marked so."""
     if any(len(card.uid) not in uid.lengths for card in cards):
         return Rejected(reason=Reason.LENGTH)

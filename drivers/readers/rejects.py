@@ -14,6 +14,8 @@ class Reason(StrEnum):
     LENGTH = "length"  # the length field, or a length that the device's profile does not know
     IDENTIFIER = "identifier"  # a well-formed frame that nobody in this conversation sends
     CONTENT = "content"  # well framed, but what it says contradicts itself
+    COLLISION = "collision"  # more than one card answers at once, and the device names none
+    PARITY = "parity"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

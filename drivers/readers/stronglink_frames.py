@@ -1,0 +1,82 @@
+"""StrongLink SL025, SL032 and their sisters: frames on a UART, and the card inside an answer. Pure and incremental.
+
+    host    BA Len Cmd Data... CS          reader  BD Len Cmd Status Data... CS
+
+Len counts from Cmd to CS, CS is the XOR of all bytes before it (SL025M user manual 4-2, SL032 user manual 4-2). The
+driver is polled_serial.py. One XOR byte leaves no single-bit error undetected and one in a few hundred worse ones: how
+many equal answers are believed is `confirm_frames` of the profile.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import reduce
+from operator import xor
+
+from drivers.readers.reader import UID_SIZES_14443A, Card, card_14443a
+from drivers.readers.rejects import Reason, Rejected
+from drivers.readers.resync import Begin, Resync, Whole
+
+FROM_HOST, FROM_READER = 0xBA, 0xBD
+SELECT, RED_LED, FIRMWARE = 0x01, 0x40, 0xF0
+OK, NO_TAG, COLLISION, BAD_CHECKSUM = 0x00, 0x01, 0x0A, 0xF0
+LEN_MAX = 40  # the longest answer that we ask for is a version text of some 20 characters
+AROUND_UID = 4  # Cmd, Status, Type, CS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """`data` may be a UID and is therefore not shown."""
+
+    command: int
+    status: int
+    data: bytes = field(default=b"", repr=False)
+
+
+def answers() -> Resync[Answer]:
+    """The codec of what the reader says."""
+    return Resync(_judged, may_begin=FROM_READER.__eq__, max_bytes=LEN_MAX + 2)
+
+
+def encode(payload: bytes, *, start: int = FROM_HOST) -> bytes:
+    """A frame around command and data, or as the reader sends it around command, status and data."""
+    frame = bytes([start, len(payload) + 1]) + payload
+    return frame + bytes([check(frame)])
+
+
+def check(frame: bytes) -> int:
+    return reduce(xor, frame, 0)
+
+
+def sighting(answer: Answer) -> tuple[Card, ...] | Rejected:
+    """Who is there, in the answer to SELECT. The UID's size is the frame's, never that of the type byte: the SL025
+    and the SL032 use the same numbers for different cards."""
+    if answer.command != SELECT:
+        return Rejected(reason=Reason.IDENTIFIER)
+    match answer.status:
+        case 0x00 if len(answer.data) - 1 in UID_SIZES_14443A:
+            return (card_14443a(answer.data[:-1]),)
+        case 0x01 if not answer.data:
+            return ()
+        case 0x0A:
+            return Rejected(reason=Reason.COLLISION)
+        case 0xF0:
+            return Rejected(reason=Reason.CHECKSUM)  # it is the reader that heard us badly
+        case _:
+            return Rejected(reason=Reason.CONTENT)
+
+
+def _judged(held: bytes) -> Whole[Answer] | Rejected | Begin:
+    if held[0] != FROM_READER:
+        return Begin.NOTHING
+    if len(held) < 2:
+        return Begin.UNFINISHED
+    if not 3 <= held[1] <= LEN_MAX:
+        return Rejected(reason=Reason.LENGTH)
+    size = held[1] + 2
+    if len(held) < size:
+        return Begin.UNFINISHED
+    frame = held[:size]
+    if check(frame):
+        return Rejected(reason=Reason.CHECKSUM)
+    return Whole(Answer(command=frame[2], status=frame[3], data=frame[4:-1]), size)
