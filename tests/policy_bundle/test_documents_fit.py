@@ -218,8 +218,8 @@ def test_eight_levels_are_fit(make: Any) -> None:
 
 
 def test_document_of_a_later_edition_beside_ours_is_let_be(make: Any) -> None:
-    """sites.json or tariffs.json: policy.json's schema says whether rules are missed, not the list of files."""
-    _read({**make.documents(), "sites.json": b"anything"})
+    """policy.json's schema says whether rules are missed, not the list of files."""
+    _read({**make.documents(), "weather.json": b"anything"})
 
 
 _JSON = st.recursive(
