@@ -66,7 +66,7 @@ FAULTS: list[tuple[str, dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("fields", "told"), [row[1:] for row in FAULTS], ids=[row[0] for row in FAULTS])
 def test_a_site_with_a_fault_makes_the_bundle_unfit(make: Any, fields: dict[str, Any], told: str) -> None:
-    with pytest.raises(DocumentUnfit, match="sites.json") as caught:
+    with pytest.raises(DocumentUnfit, match=r"^sites\.json: ") as caught:
         read_contents({**make.documents(), "sites.json": a_document({**DEPOT, **fields})})
 
     assert told in str(caught.value)
