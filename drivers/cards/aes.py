@@ -1,4 +1,4 @@
-"""AES as cards use it: CBC with a given IV, CMAC, the short MAC, paddings. The cards' only place that knows cryptography.
+"""AES as cards use it: CBC with a given IV, CMAC, the short MAC, paddings. Only here cards know cryptography.
 
 Pure. What is encrypted with it is said by the card's protocol: ev2.py, ev1.py, sdm.py, diversification.py.
 """

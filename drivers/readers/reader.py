@@ -35,13 +35,25 @@ class Assurance(StrEnum):
     AUTHENTICATED = "authenticated"
 
 
+class Doubt(StrEnum):
+    """Why a card names nobody although it is there."""
+
+    NOT_GENUINE = "not_genuine"  # it should have proven a key and could not
+    TORN = "torn"  # it was taken away before it had proven it
+    PHONE = "phone"  # a phone or a watch: no card, and no identity without a wallet's own protocol
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Card:
-    """A card in the field. `uid` is in on-air order, first byte first; str and repr never show it whole."""
+    """A card in the field. `uid` is in on-air order, first byte first; str and repr never show it whole.
+
+    With a `doubt` the UID is only what was claimed.
+    """
 
     uid: bytes
     technology: Technology
     assurance: Assurance
+    doubt: Doubt | None = None
 
     @property
     def canonical(self) -> str:
@@ -53,7 +65,8 @@ class Card:
         return f"{self.uid[:1].hex().upper()}{'•' * (2 * len(self.uid) - 2)}"
 
     def __repr__(self) -> str:
-        return f"Card({self}, {self.technology.value}, {self.assurance.value})"
+        doubt = f", {self.doubt.value}" if self.doubt is not None else ""
+        return f"Card({self}, {self.technology.value}, {self.assurance.value}{doubt})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
