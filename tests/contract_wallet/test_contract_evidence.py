@@ -305,13 +305,16 @@ def test_the_edges_of_validity_to_the_second(moment: datetime, expected: set[Fla
 def test_setting_a_trusted_clock_back_never_turns_a_refusal_into_a_grant(
     day: int, back_days: int, quality: ClockQuality
 ) -> None:
-    """A synchronised clock raises the floor, so what was refused as expired stays refused at any earlier time."""
+    """A synchronised clock raises the floor, so what was refused as expired stays refused at any earlier time; and
+    what was refused as not yet valid, unless there was no clock at all since the boot."""
     moment = NOW + day * DAY
     bundle = a_bundle(revoked_as_of=max(NOW - 3000 * DAY, moment - DAY))
     before = judge(bundle=bundle, now=an_instant(moment))
     after = judge(bundle=bundle, now=an_instant(moment - back_days * DAY, floor=moment, quality=quality))
 
     if Flaw.EXPIRED in flaws(before):
+        assert after.outcome is Outcome.REFUSED
+    if Flaw.NOT_YET_VALID in flaws(before) and quality is not ClockQuality.UNKNOWN:
         assert after.outcome is Outcome.REFUSED
 
 

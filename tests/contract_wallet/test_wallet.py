@@ -43,7 +43,7 @@ from agent.core.contracts.signatures import signature_holds
 from agent.core.contracts.signing import MeteringReceiptRequest, Signed, Unsignable, authorization_request_of
 from agent.core.contracts.verification import Outcome, Proof, prove_possession, verify_chain
 from agent.core.decisions import Decision, Granted, Limits, Refused
-from agent.core.instants import Instant
+from agent.core.instants import ClockQuality, Instant
 from agent.core.reasons import Reason, ReasonCode
 from tests.contract_wallet.pki_builder import (
     CPS_LEAF,
@@ -391,6 +391,15 @@ def test_a_contract_that_begins_later_waits_and_the_old_one_goes_on(wallet: Wall
     assert after.contract.fingerprint == later.certificate.fingerprint
     wallet.tidy(now=an_instant(begins))
     assert [each.key is None for each in wallet.contracts].count(True) == 1
+
+
+@pytest.mark.parametrize("quality", ClockQuality)
+def test_a_contract_that_begins_later_is_installed_also_on_a_clock_that_was_set_back(
+    wallet: Wallet, quality: ClockQuality
+) -> None:
+    later = RENEWED.but(not_before=NOW + 3 * DAY)
+    moved = an_instant(NOW - 9 * DAY, floor=NOW, quality=quality)
+    assert isinstance(install(wallet, a_response(later), moved), Installed)
 
 
 def test_a_superseded_contract_does_not_come_back_when_its_successor_is_removed(wallet: Wallet) -> None:

@@ -76,10 +76,13 @@ def document_of(response: InstallationResponse) -> dict[str, Any]:
 
 
 def trust(office: FleetOffice, **revocations: Any) -> None:
+    publish_trust(office, [("mo", dated(ROOT)), ("v2g", dated(V2G_ROOT))], **revocations)
+
+
+def publish_trust(office: FleetOffice, roots: list[tuple[str, Wish]], **revocations: Any) -> None:
     folder = office.source / "contracts"
     folder.mkdir(exist_ok=True)
-    roots = [("mo", ROOT), ("v2g", V2G_ROOT)]
-    anchors = [{"role": role, "certificate": text(dated(wish).der)} for role, wish in roots]
+    anchors = [{"role": role, "certificate": text(wish.der)} for role, wish in roots]
     (folder / "anchors.json").write_text(json.dumps({"schema": 1, "anchors": anchors}))
     issued = datetime.now(UTC).isoformat()
     (folder / "revocations.json").write_text(json.dumps({"schema": 1, "issued": issued, **revocations}))

@@ -153,4 +153,6 @@ def _as_of_beginning(response: InstallationResponse, now: Instant) -> Instant:
         begins = read_certificate(response.contract_leaf).not_before
     except Unreadable:
         return now  # said by the verification
-    return now if clock_state(now) is ClockState.UNTRUSTED else replace(now, utc=max(now.utc, begins))
+    if clock_state(now) is ClockState.UNTRUSTED:
+        return replace(now, floor=max(now.floor, begins))
+    return replace(now, utc=max(now.utc, begins))

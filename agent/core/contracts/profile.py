@@ -59,7 +59,10 @@ CHARGER = Use(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """What the checks look at. `moment` is what time it surely is (trust.moment_of)."""
+    """What the checks look at. `moment` is what time it surely is (trust.moment_of).
+
+    `set_back`: the clock was believed once and stands before that moment: somebody has moved it.
+    """
 
     use: Use
     shown: tuple[Certificate, ...]
@@ -67,6 +70,7 @@ class Case:
     moment: datetime
     clock: ClockState
     claimed: str | None
+    set_back: bool = False
 
     @property
     def certificates(self) -> tuple[Certificate, ...]:
@@ -251,8 +255,11 @@ def not_expired(case: Case) -> Iterator[Finding]:
 
 
 def already_valid(case: Case) -> Iterator[Finding]:
-    """With an untrusted clock nobody can say so: the verdict has VALIDITY_UNKNOWN then and is never fresh."""
-    if case.clock is ClockState.UNTRUSTED:
+    """With a clock that was never set nobody can say so: the verdict has VALIDITY_UNKNOWN then and is never fresh.
+
+    One that was set back gets no such benefit: moving it would turn this refusal into a grant.
+    """
+    if case.clock is ClockState.UNTRUSTED and not case.set_back:
         return
     for each in case.whole:
         if case.moment < each.not_before:

@@ -86,6 +86,12 @@ def clock_state(now: Instant) -> ClockState:
     return ClockState.TRUSTED if now.quality is now.quality.SYNCHRONISED else ClockState.BOUNDED
 
 
+def was_set_back(now: Instant) -> bool:
+    """A clock that was believed in this boot stands before a moment that surely passed. One that was never set is not
+    set back: it says nothing at all."""
+    return now.quality is not now.quality.UNKNOWN and now.is_set_back
+
+
 def moment_of(now: Instant) -> datetime:
     """What time it surely is: the clock's, or the floor when the clock cannot be believed.
 

@@ -40,6 +40,7 @@ from agent.core.contracts.trust import (
     TrustBundle,
     clock_state,
     moment_of,
+    was_set_back,
 )
 from agent.core.instants import Instant
 
@@ -133,7 +134,9 @@ def verify_chain(
     if path is None:
         return Verdict(flaws=(*unreadable, *_nothing_to_judge(chain, shown)), clock=clock, judged_at=moment)
 
-    case = Case(use=use, shown=shown, path=path, moment=moment, clock=clock, claimed=claimed)
+    case = Case(
+        use=use, shown=shown, path=path, moment=moment, clock=clock, claimed=claimed, set_back=was_set_back(now)
+    )
     flaws = [*unreadable, *(finding for check in CHECKS for finding in check(case))]
     flaws += _library(case)
 
