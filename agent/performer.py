@@ -14,6 +14,7 @@ from operator import methodcaller
 from typing import assert_never
 
 from agent.core.effects import (
+    Ask,
     Effect,
     Feedback,
     QueryCharger,
@@ -54,7 +55,7 @@ Spawn = Callable[[Coroutine[object, object, None]], object]
 class Performer:
     """`after` is told of each effect once it is done: crash tests kill the process there.
 
-    `on_reply` and `wake_at` are set by the service.
+    `on_reply` and `wake_at` are set by the service, `on_ask` by whoever can ask the backend: without one, silence.
     """
 
     store: Store
@@ -64,6 +65,7 @@ class Performer:
     spawn: Spawn
     on_records: Callable[[Sequence[Sealed]], None]
     on_reply: Callable[[Reply], None] = lambda reply: None
+    on_ask: Callable[[Ask], None] = lambda ask: None
     wake_at: Callable[[int], None] = lambda monotonic_ms: None
     after: Callable[[Effect], None] = lambda effect: None
     samples: Samples = field(default_factory=Samples)
@@ -132,6 +134,8 @@ class Performer:
                 self._ask(charger, lambda each: each.stop(session))
             case QueryCharger(charger=charger):
                 self._ask(charger, lambda each: each.query())
+            case Ask():
+                self.on_ask(effect)
             case WakeAt():
                 self.wake_at(effect.monotonic_ms)
             case _:

@@ -224,6 +224,8 @@ class Service:
 
     def _storage_is_full(self, seen: Observation, error: StorageFull, now: Instant) -> None:
         """Nothing was decided and nothing begun. Ends of sessions wait in memory and are tried again every second."""
+        waiting = [(each.reader, each.request) for each in self.agent.state.pending.values()]
+        self.agent.state = replace(self.agent.state, pending={})
         if self.board.storage.state != "full":
             log.error("storage is full, new sessions are refused: %s", error)
             self.board.storage = Health(state="full", detail=str(error), since=now.utc)
@@ -234,13 +236,13 @@ class Service:
             self._defer(seen, now)
         if isinstance(seen, seen_.PolicyActivated):  # a revocation must not wait for room on the disk
             self.agent.handle(replace(seen, announce=False), now)
-        reader, request = asker(seen)
-        if reader is not None:
-            text = texts.say(texts.NOT_RECORDED, texts.DEFAULT_LANGUAGE)
-            self.performer.show(Signal(reader=reader, feedback=Feedback.FAULT, text=text))
-        future = self._waiters.get(request) if request is not None else None
-        if future is not None and not future.done():
-            future.set_exception(NotStored(str(error)))
+        for reader, request in (asker(seen), *waiting):
+            if reader is not None:
+                text = texts.say(texts.NOT_RECORDED, texts.DEFAULT_LANGUAGE)
+                self.performer.show(Signal(reader=reader, feedback=Feedback.FAULT, text=text))
+            future = self._waiters.get(request) if request is not None else None
+            if future is not None and not future.done():
+                future.set_exception(NotStored(str(error)))
 
     def _count(self, effects: Sequence[Effect]) -> None:
         for effect in effects:

@@ -21,15 +21,19 @@ from typing import TYPE_CHECKING, Any, Final, assert_never, get_args, get_type_h
 from agent.core.facts import (
     AgentStarted,
     AgentStopped,
+    BackendAnswered,
     ChargerFaulted,
     ChargerFound,
     ChargerLost,
     Checkpoint,
     ClockStepped,
     ClockSynchronised,
+    CodeTried,
     DecisionMade,
     Fact,
     JournalOpened,
+    OverrideReceived,
+    OverrideUsed,
     PinTried,
     PolicyActivated,
     PolicyRejected,
@@ -42,6 +46,7 @@ from agent.core.facts import (
     SessionEnded,
     SessionInterrupted,
     SessionMetered,
+    SessionPriced,
     SessionResumed,
     SessionStarted,
     SessionStopRequested,
@@ -62,8 +67,13 @@ NAMESPACE: Final = "io.roamkey."
 
 TYPES: Final[Mapping[type[Fact], str]] = {
     DecisionMade: "io.roamkey.decision.made",
+    BackendAnswered: "io.roamkey.backend.answered",
+    OverrideReceived: "io.roamkey.override.received",
+    OverrideUsed: "io.roamkey.override.used",
+    CodeTried: "io.roamkey.break_glass.tried",
     PinTried: "io.roamkey.pin.tried",
     SessionAuthorised: "io.roamkey.session.authorised",
+    SessionPriced: "io.roamkey.session.priced",
     SessionStarted: "io.roamkey.session.started",
     SessionMetered: "io.roamkey.session.metered",
     SessionStopRequested: "io.roamkey.session.stop_requested",
@@ -252,10 +262,11 @@ def checkpoint_claims(*, source: str, journal: str, sequence: int, hash: str) ->
 def subject_of(fact: Fact) -> str | None:
     """The session or decision that the fact is about, if any."""
     match fact:
-        case DecisionMade():
+        case DecisionMade() | BackendAnswered() | OverrideUsed():
             return fact.decision
         case (
             SessionAuthorised()
+            | SessionPriced()
             | SessionStarted()
             | SessionMetered()
             | SessionStopRequested()
@@ -267,6 +278,8 @@ def subject_of(fact: Fact) -> str | None:
             return fact.session
         case (
             PinTried()
+            | CodeTried()
+            | OverrideReceived()
             | AgentStarted()
             | AgentStopped()
             | ReaderFound()

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import assert_never
 
 from agent.core import facts, observations
+from agent.core.answers import Silence
 from agent.core.charging import Charging, end_reason
 from agent.core.effects import (
     Effect,
@@ -118,6 +119,7 @@ class Agent:
             case observations.StorageChanged():
                 self._memory.change(storage_full=seen.full)
                 if seen.full:
+                    self._memory.change(pending={})  # whoever waits is told by service.py: nothing was decided
                     return ()
                 # A time-out that could not be recorded was undone as a whole: it comes again now.
                 return tuple(
@@ -130,8 +132,15 @@ class Agent:
             case observations.Leaving():
                 stopped = facts.AgentStopped(open_sessions=len(self._memory.state.open_sessions))
                 return (Record(facts=(stopped,)), Seal())
+            case observations.BackendAnswered():
+                return self._taps.answered(seen, now)
+            case observations.LinkChanged():
+                self._memory.change(link_up=seen.up)
+                return () if seen.up else self._taps.unanswered(Silence.OFFLINE, now, all_of_them=True)
+            case observations.OverrideOffered():
+                return self._taps.offered(seen, now)
             case observations.Tick():
-                return self._tick(now)
+                return (*self._taps.unanswered(Silence.DEADLINE, now, all_of_them=False), *self._tick(now))
             case _:
                 assert_never(seen)
 

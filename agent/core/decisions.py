@@ -6,17 +6,18 @@ The rules are in rules/, their mapping to OCPI, OCPP and OICP in statuses.py.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import TypeVar
 
 from agent.core.instants import Instant
 from agent.core.limits import Limits
-from agent.core.policy import Group, Policy, Token
+from agent.core.overrides import MostCost, Override, unfit
+from agent.core.policy import Freshness, Group, Policy, Token
 from agent.core.prices import CostLimit, Prices
 from agent.core.reasons import Reason, ReasonCode
 from agent.core.requests import Request, Usage
-from agent.core.rules import objections
+from agent.core.rules import Findings, freshness_at, is_confirmed, objections, waivable
 from agent.core.statuses import by_severity
 from agent.core.tariff.tariffs import Basis
 from agent.core.terms import Prompt
@@ -26,8 +27,12 @@ N = TypeVar("N", int, Decimal)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Granted:
+    """`waived`: what would have refused, had `override` not outweighed it."""
+
     limits: Limits
     warnings: tuple[Reason, ...] = ()
+    override: Override | None = None
+    waived: tuple[Reason, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,27 +52,84 @@ class NeedsInput:
     warnings: tuple[Reason, ...] = ()
 
 
-Decision = Granted | Refused | NeedsInput
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskBackend:
+    """Neither yes nor no: the fleet wants its backend to be asked. Decided again with what was heard of it."""
+
+    reasons: tuple[Reason, ...]
+    warnings: tuple[Reason, ...] = ()
+
+
+Decision = Granted | Refused | NeedsInput | AskBackend
 
 
 def decide(request: Request, policy: Policy | None, usage: Usage, now: Instant) -> Decision:
     """All rules, always; a refusal carries every reason. Total: whatever is missing, the answer is a value."""
     found = objections(request, policy, usage, now)
     warnings = by_severity(found.warnings)
+    override = None
     if found.refusals:
-        return Refused(reasons=by_severity(found.refusals), warnings=warnings)
+        override, why_not = outweighing(found, request, usage, now)
+        if override is None:
+            # What the backend might have put right refuses as well; that it was not asked does not.
+            asked = (each for each in found.open if each.code is not ReasonCode.NO_ANSWER)
+            reasons = by_severity((*found.refusals, *asked))
+            return Refused(reasons=reasons, warnings=by_severity((*found.warnings, *why_not)))
     if policy is None or request.token is None:  # rules have refused already; a hole in them must not become a grant
         return Refused(reasons=(Reason(code=ReasonCode.NO_POLICY, rule="decide", missing=True),))
     if found.prompts:
         return NeedsInput(prompts=found.prompts, reasons=by_severity(found.wanted), warnings=warnings)
-    return Granted(limits=limits_for(request, request.token, policy, stated_wh=found.max_energy_wh), warnings=warnings)
+    if found.open:
+        return AskBackend(reasons=by_severity(found.open), warnings=warnings)
+    limits = limits_for(request, request.token, policy, now, stated_wh=found.max_energy_wh)
+    if override is not None:
+        limits = narrowed(limits, override, request)
+    return Granted(limits=limits, warnings=warnings, override=override, waived=by_severity(found.refusals))
 
 
-def limits_for(request: Request, token: Token, policy: Policy, *, stated_wh: int | None = None) -> Limits:
+def outweighing(
+    found: Findings, request: Request, usage: Usage, now: Instant
+) -> tuple[Override | None, tuple[Reason, ...]]:
+    """The override that ends first among those that fit; else why each does not."""
+    why_not: list[Reason] = []
+    for override in sorted(usage.overrides, key=lambda each: (each.not_after, each.id)):
+        why = unfit(override, found.refusals, waivable(), request.prices, usage.known_since, now)
+        if not why:
+            return override, ()
+        why_not.append(Reason(code=ReasonCode.OVERRIDE_UNFIT, rule="override", observed=why, limit=override.id))
+    return None, tuple(why_not)
+
+
+def narrowed(limits: Limits, override: Override, request: Request) -> Limits:
+    """What both allow."""
+    return replace(
+        limits,
+        max_energy_wh=least([limits.max_energy_wh, override.max_energy_wh]),
+        max_duration_s=least([limits.max_duration_s, override.max_duration_s]),
+        cost=limits.cost if override.max_cost is None else with_most_cost(limits.cost, override.max_cost, request),
+    )
+
+
+def with_most_cost(cost: CostLimit | None, most: MostCost, request: Request) -> CostLimit | None:
+    if request.prices is None:  # the override would not have fitted
+        return cost
+    if cost is None:
+        return CostLimit(prices=request.prices, net=None, gross=most.gross)
+    return replace(cost, gross=least([cost.gross, most.gross]))
+
+
+def limits_for(request: Request, token: Token, policy: Policy, now: Instant, *, stated_wh: int | None = None) -> Limits:
     """The narrowest of every level: a child may only narrow. `stated_wh` is what missing data leaves."""
     levels = tuple(policy.levels(token.group) or ())
+    stale = freshness_at(policy, now) is not Freshness.FRESH and not is_confirmed(request)
     return Limits(
-        max_energy_wh=least([stated_wh, *(level.max_energy_wh for level in levels)]),
+        max_energy_wh=least(
+            [
+                stated_wh,
+                *(level.max_energy_wh for level in levels),
+                *(level.stale_max_energy_wh for level in levels if stale),
+            ]
+        ),
         max_duration_s=least(level.max_duration_s for level in levels),
         target_soc_percent=least(level.target_soc_percent for level in levels),
         cost=None if request.prices is None else cost_limit(request.prices, levels),

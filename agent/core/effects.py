@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from agent.core.decisions import Decision
-from agent.core.facts import Fact
+from agent.core.facts import Fact, Trigger
+from agent.core.requests import Request
 
 
 class Feedback(StrEnum):
@@ -72,10 +73,20 @@ class QueryCharger:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """Ask the backend about this; its answer within `deadline_ms` is a BackendAnswered with the same `ask`."""
+
+    ask: str
+    asked: Request
+    trigger: Trigger
+    deadline_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WakeAt:
     """A Tick is wanted at this monotonic time."""
 
     monotonic_ms: int
 
 
-Effect = Record | Seal | Signal | Reply | StartCharging | StopCharging | QueryCharger | WakeAt
+Effect = Record | Seal | Signal | Reply | StartCharging | StopCharging | QueryCharger | Ask | WakeAt

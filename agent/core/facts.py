@@ -9,15 +9,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from agent.core.answers import Heard, Mode, Verdict, Whitelist
 from agent.core.credentials import Credential
 from agent.core.instants import ClockQuality
+from agent.core.overrides import MostCost
 from agent.core.prices import CostLimit, Prices
 from agent.core.reasons import Reason
 from agent.core.requests import Place
+from agent.core.running_cost import Cost
 
 
 class Outcome(StrEnum):
     GRANTED = "granted"
+    OVERRIDE = "granted_by_override"
     REFUSED = "refused"
     NEEDS_INPUT = "needs_input"
 
@@ -96,6 +100,68 @@ class DecisionMade:
     soc_percent: int | None = None
     pin_proven: bool | None = None
     odometer_km: int | None = None
+    mode: Mode | None = None
+    whitelist: Whitelist | None = None
+    backend: Heard | None = None
+    override: str | None = None
+    override_by: str | None = None
+    override_why: str | None = None
+    waived: tuple[Reason, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackendAnswered:
+    """The backend's signed answer, in time, to the question that this decision asked. Silence leaves no record."""
+
+    decision: str
+    ask: str
+    credential: Credential
+    verdict: Verdict
+    answered_at: datetime
+    keep_s: int
+    jws: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OverrideReceived:
+    """A signed one-time override for a card at this device; good until it is used, or `not_after`."""
+
+    override: str
+    token: str
+    waives: tuple[str, ...]
+    why: str
+    by: str
+    issued: datetime
+    not_after: datetime
+    jws: str
+    max_energy_wh: int | None = None
+    max_duration_s: int | None = None
+    max_cost: MostCost | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OverrideUsed:
+    """Used up by this decision, for ever: recorded with it, before anybody saw a green light.
+
+    `jws` proves it; a break-glass code has none, and only the fleet can check its counter.
+    """
+
+    override: str
+    decision: str
+    credential: Credential
+    by: str
+    why: str
+    rules: tuple[str, ...]
+    jws: str | None = None
+    counter: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CodeTried:
+    """Somebody gave a break-glass code that is none of this card at this device. Five in a row slow it down."""
+
+    credential: Credential
+    reader: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +190,20 @@ class SessionAuthorised:
     target_soc_percent: int | None = None
     cost: CostLimit | None = None
     odometer_km: int | None = None
+    prices: Prices | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionPriced:
+    """The tariff that was shown, and by which this session is counted: OCPI JSON, exactly as it came.
+
+    With each session, so that its records alone prove its price. `zone` is the location's, IANA.
+    """
+
+    session: str
+    sha256: str
+    document: str
+    zone: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,10 +220,14 @@ class SessionStarted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionMetered:
+    """`duration_ms` is the session's so far, `cost` what would have to be paid if it ended now."""
+
     session: str
     meter_wh: int
     energy_wh: int
     power_w: int | None
+    duration_ms: int | None = None
+    cost: Cost | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,6 +279,7 @@ class SessionEnded:
     energy_wh: int
     duration_s: int
     duration_source: str
+    cost: Cost | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -341,6 +426,7 @@ class Checkpoint:
 
 SessionFact = (
     SessionAuthorised
+    | SessionPriced
     | SessionStarted
     | SessionMetered
     | SessionStopRequested
@@ -351,6 +437,10 @@ SessionFact = (
 
 Fact = (
     DecisionMade
+    | BackendAnswered
+    | OverrideReceived
+    | OverrideUsed
+    | CodeTried
     | PinTried
     | SessionFact
     | SessionContradicted

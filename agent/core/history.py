@@ -10,9 +10,15 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from types import MappingProxyType
 
+from agent.core.answers import Kept
+from agent.core.break_glass import CodeTries
+from agent.core.overrides import Override
 from agent.core.pins import Pin, Tries
 
 LONGEST = timedelta(days=31)  # no rule looks back further (agent/cache/documents.py)
+MOST_ANSWERS = 2_000  # of the backend, one a card; the oldest is forgotten first
+MOST_OVERRIDES = 100  # that wait to be used
+MOST_USED = 1_000  # never forgotten for their age: a clock that jumped must not make one good again
 MOST_VISITS = 100  # of each card; no rule counts further
 
 
@@ -32,6 +38,10 @@ class History:
     since: datetime | None = None
     wrong_pins: Mapping[str, Tries] = field(default_factory=lambda: MappingProxyType({}))
     odometers_km: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    answers: Mapping[str, Kept] = field(default_factory=lambda: MappingProxyType({}))
+    overrides: Mapping[str, Override] = field(default_factory=lambda: MappingProxyType({}))
+    used: tuple[str, ...] = ()
+    codes: CodeTries = field(default_factory=CodeTries)
 
     def of(self, reference: str) -> tuple[Visit, ...]:
         return self.visits.get(reference, ())
@@ -46,6 +56,28 @@ class History:
         wrong = before.wrong if before is not None and before.salt == salt else 0
         tries = Tries(salt=salt, wrong=0 if right else wrong + 1)
         return replace(self, wrong_pins=MappingProxyType({**self.wrong_pins, driver: tries}))
+
+    def with_answer(self, reference: str, kept: Kept) -> History:
+        """The newest word counts, whatever it was before."""
+        others = {card: each for card, each in self.answers.items() if card != reference}
+        newest = list(others.items())[-(MOST_ANSWERS - 1) :]
+        return replace(self, answers=MappingProxyType({**dict(newest), reference: kept}))
+
+    def with_override(self, override: Override) -> History:
+        newest = list(self.overrides.items())[-(MOST_OVERRIDES - 1) :]
+        return replace(self, overrides=MappingProxyType({**dict(newest), override.id: override}))
+
+    def has_seen(self, override: str) -> bool:
+        return override in self.overrides or override in self.used
+
+    def with_used(self, override: str, counter: int | None = None) -> History:
+        left = {name: each for name, each in self.overrides.items() if name != override}
+        codes = self.codes if counter is None else CodeTries(counter=max(counter, self.codes.counter))
+        used = (*self.used, override)[-MOST_USED:]
+        return replace(self, overrides=MappingProxyType(left), used=used, codes=codes)
+
+    def with_wrong_code(self, at: datetime) -> History:
+        return replace(self, codes=replace(self.codes, wrong=self.codes.wrong + 1, last=at))
 
     def with_odometer(self, vehicle: str, reading_km: int) -> History:
         return replace(self, odometers_km=MappingProxyType({**self.odometers_km, vehicle: reading_km}))

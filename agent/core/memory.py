@@ -15,6 +15,7 @@ from agent.core.effects import (
     WakeAt,
 )
 from agent.core.history import History
+from agent.core.pending import Pending
 from agent.core.policy import Policy
 from agent.core.presence import Presence
 from agent.core.prices import Prices
@@ -40,6 +41,7 @@ class Timing:
     stop_timeout_ms: int = 30_000
     resume_timeout_ms: int = 300_000
     meter_record_every_ms: int = 60_000
+    ask_timeout_ms: int = 1_500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +49,7 @@ class Setup:
     """How this device is wired: which charger a reader stands for, where each charger is, whose vehicle this is.
 
     `prices` and `quotes` are those of chargers whose prices never change; `unmetered` chargers tell no energy.
+    `break_glass` is this device's secret for codes over the phone; without it there are none.
     """
 
     version: str
@@ -56,6 +59,7 @@ class Setup:
     prices: Mapping[str, Prices] = field(default_factory=lambda: MappingProxyType({}))
     quotes: Mapping[str, Quote] = field(default_factory=lambda: MappingProxyType({}))
     unmetered: frozenset[str] = frozenset()
+    break_glass: bytes | None = field(default=None, repr=False)
     timing: Timing = field(default_factory=Timing)
 
 
@@ -69,6 +73,8 @@ class State:
     contradictions: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
     storage_full: bool = False
     history: History = field(default_factory=History)
+    link_up: bool = False
+    pending: Mapping[str, Pending] = field(default_factory=lambda: MappingProxyType({}))
     fixes: Mapping[Source, Fix] = field(default_factory=lambda: MappingProxyType({}))
     linked: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))  # charger to the EVSE it says it is
 

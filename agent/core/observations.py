@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from agent.core.answers import Answer
 from agent.core.credentials import Credential
 from agent.core.facts import ClockSynchronised, PolicyRejected, RecordsQuarantined
 from agent.core.history import History
 from agent.core.instants import ClockQuality
+from agent.core.overrides import Override
 from agent.core.policy import Policy, Token
 from agent.core.requests import NOTHING, Place, Told
 from agent.core.sessions import Session
@@ -175,6 +177,28 @@ class Leaving:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BackendAnswered:
+    """The backend's answer to a question of ours; that it is genuine and for this very question is proven."""
+
+    ask: str
+    answer: Answer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkChanged:
+    """Whether the backend can be asked now, as far as the link tells: a half-open link tells nothing."""
+
+    up: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OverrideOffered:
+    """An override for this device has come, by whatever way; its signature is proven."""
+
+    override: Override
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Tick:
     """A time asked for with WakeAt has come."""
 
@@ -200,5 +224,8 @@ Observation = (
     | StorageChanged
     | Woken
     | Leaving
+    | BackendAnswered
+    | LinkChanged
+    | OverrideOffered
     | Tick
 )

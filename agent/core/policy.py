@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from types import MappingProxyType
 
+from agent.core.answers import Whitelist
 from agent.core.pins import Pin
 from agent.core.prices import PriceCaps
 from agent.core.sites import Sites
@@ -26,7 +27,10 @@ class TokenStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Token:
-    """One fleet credential. `parent` is OCPI's group_id: one token of it may start and another stop."""
+    """One fleet credential. `parent` is OCPI's group_id: one token of it may start and another stop.
+
+    `offline`: it may still charge while the policy is stale. `whitelist`: whether the backend is asked first.
+    """
 
     reference: str
     label: str
@@ -38,6 +42,7 @@ class Token:
     driver: str | None = None
     vehicle: str | None = None
     offline: bool = True
+    whitelist: Whitelist = Whitelist.ALLOWED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +64,8 @@ class Group:
     """What its members may do. None means that this level says nothing; an empty set allows nothing.
 
     Inheritance is conjunction: a child may only narrow, so every level from the group to its root must agree.
-    `effects` and `missing` change what this level's own rules do, never those of another level.
+    `effects` and `missing` change what this level's own rules do, never those of another level. `stale_max_energy_wh`:
+    no more than that while the policy is stale, unless the backend itself has agreed.
     """
 
     id: str
@@ -70,6 +76,7 @@ class Group:
     max_sessions_per_token: int | None = None
     max_sessions_per_vehicle: int | None = None
     max_energy_wh: int | None = None
+    stale_max_energy_wh: int | None = None
     denied_sites: frozenset[str] | None = None
     preferred_sites: frozenset[str] | None = None
     fence: Fence | None = None
@@ -103,7 +110,8 @@ class Policy:
     """The active bundle, without its token table (a token is looked up by the caller and handed to the request).
 
     `confirmed` is the signed time of the newest TUF timestamp role; `confirmed_boot` and `confirmed_ms` say when this
-    device received it, so that age also grows when the wall clock stands still or goes back.
+    device received it, so that age also grows when the wall clock stands still or goes back. `revoked`: references of
+    tokens that nothing makes good again, whatever the table says.
     """
 
     fleet: str
@@ -117,6 +125,7 @@ class Policy:
     groups: Mapping[str, Group]
     drivers: Mapping[str, Driver]
     vehicles: Mapping[str, Vehicle]
+    revoked: frozenset[str] = frozenset()
     sites: Sites = field(default_factory=Sites)
 
     def levels(self, group: str) -> Iterator[Group] | None:

@@ -9,6 +9,7 @@ from enum import StrEnum
 from agent.core.answers import Heard
 from agent.core.credentials import Credential
 from agent.core.history import Visit
+from agent.core.overrides import Override
 from agent.core.pins import PinState
 from agent.core.policy import Token
 from agent.core.positions import Position
@@ -52,6 +53,14 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Code:
+    """A break-glass code that the driver was told, and what for."""
+
+    code: str = field(repr=False)
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Told:
     """What whoever asks may tell besides the card, when the machine does not know it better. The PIN stays here."""
 
@@ -60,6 +69,7 @@ class Told:
     soc_percent: int | None = None
     pin: str | None = field(default=None, repr=False)
     odometer_km: int | None = None
+    code: Code | None = None
 
 
 NOTHING = Told()
@@ -90,6 +100,7 @@ class Request:
     vehicle: str | None = None
     crowded: bool = False
     prices: Prices | None = None
+    quote: Quote | None = None
     soc_percent: int | None = None
     metered: bool = True
     given: Given = Given()
@@ -100,7 +111,8 @@ class Request:
 class Usage:
     """What is going on at this device: open sessions of the token and of the vehicle, and room to store facts.
 
-    `past`: earlier sessions of the token. `known_since`: the log of them does not reach further back.
+    `past`: earlier sessions of the token. `known_since`: the log of them does not reach further back. `overrides`:
+    those for this token that were not used yet.
     """
 
     sessions_of_token: tuple[str, ...] = ()
@@ -112,3 +124,4 @@ class Usage:
     known_since: datetime | None = None
     wrong_pins: int = 0
     last_odometer_km: int | None = None
+    overrides: tuple[Override, ...] = ()

@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import assert_never
 
-from agent.core import facts, observations, texts
+from agent.core import break_glass, facts, observations, texts
+from agent.core.answers import Answer, Heard, Mode, Silence
+from agent.core.asking import Asking
 from agent.core.charging import Charging
 from agent.core.credentials import RANDOM, Assurance
-from agent.core.decisions import Decision, Granted, NeedsInput, Refused, decide
+from agent.core.decisions import AskBackend, Decision, Granted, NeedsInput, Refused, decide, limits_for
 from agent.core.effects import (
+    Ask,
     Feedback,
     Record,
     Reply,
@@ -23,14 +26,18 @@ from agent.core.instants import Instant, time_ordered_id
 from agent.core.limits import Limits
 from agent.core.memory import Effects, Memory, with_item
 from agent.core.observations import Presented
+from agent.core.overrides import Override
+from agent.core.pending import Pending
 from agent.core.pins import MOST_TRIES, PinState, tried
 from agent.core.policy import Token, TokenStatus
 from agent.core.presence import Crowd, Presence, Tap, anonymous, lay_already, look, reader_back
+from agent.core.quotes import Quote
 from agent.core.requests import NOTHING, Given, Place, Request, Told, Usage
 from agent.core.rules import policy_age
-from agent.core.sessions import Phase, Session, start
+from agent.core.sessions import Phase, Session, priced_by, start
 from agent.core.sites import Sites
 from agent.core.statuses import statuses_of
+from agent.core.tariff_prices import prices_of
 from agent.core.terms import Effect, Prompt
 from agent.core.whereabouts import linked, located
 
@@ -39,6 +46,13 @@ OUTCOMES: dict[type[Decision], Outcome] = {
     Refused: Outcome.REFUSED,
     NeedsInput: Outcome.NEEDS_INPUT,
 }
+
+
+def outcome_of(decision: Decision) -> Outcome:
+    by_override = isinstance(decision, Granted) and decision.override is not None
+    return Outcome.OVERRIDE if by_override else OUTCOMES[type(decision)]
+
+
 STRANGER = Presented(credential=RANDOM, token=None)
 
 
@@ -46,6 +60,7 @@ class Tapping:
     def __init__(self, memory: Memory, charging: Charging) -> None:
         self._memory = memory
         self._charging = charging
+        self._asking = Asking(memory)
 
     def look(self, seen: observations.Sighted, now: Instant) -> Effects:
         before = self._memory.state.presences.get(seen.reader, Presence())
@@ -81,26 +96,159 @@ class Tapping:
         if active is not None and may_stop(active, presented):
             return self._stop_by_card(active, presented, reader, now, request)
         asked = self._request(presented, reader, charger, self._place(charger, Place(), now), told, crowded=crowded)
-        asked, first = self._with_pin(asked, told)
-        decision = decide(asked, self._memory.state.policy, self._usage(asked), now)
-        made = self._made(asked, decision, Trigger.TAP, waited_ms, now)
-        reply = (Reply(request=request, decision_id=made.decision, decision=decision, session=None),) if request else ()
+        if request is None and self._asking.waits(reader, asked):
+            return (self._one_moment(reader, asked),)
+        asked, first = self._with_pin(self._quoted(asked, told, now), told)
+        code, wrong = self._with_code(asked, told, now)
+        case = Pending(
+            asked=asked,
+            trigger=Trigger.TAP,
+            reader=reader,
+            request=request,
+            waited_ms=waited_ms,
+            since_ms=now.monotonic_ms,
+            code=code,
+        )
+        return self._conclude(case, self._asking.before(asked, now), (*first, *wrong), now)
+
+    def answered(self, seen: observations.BackendAnswered, now: Instant) -> Effects:
+        """Decide with the backend's word. Late, repeated, or to a question that nobody asked: it changes nothing."""
+        case = self._asking.end(seen.ask, now)
+        if case is None:
+            return ()
+        self._asking.remember(case.asked, seen.answer, now)
+        heard = Heard(verdict=seen.answer.verdict)
+        return self._conclude(case, heard, (), now, ask=seen.ask, answer=seen.answer)
+
+    def unanswered(self, why: Silence, now: Instant, *, all_of_them: bool) -> Effects:
+        """Decide without the backend's word what waited for it long enough."""
+        effects: Effects = ()
+        for number, case in enumerate(self._asking.unanswered(now, all_of_them=all_of_them)):
+            moment = replace(now, entropy=now.entropy + bytes([number]))  # each decision has an id of its own
+            effects += self._conclude(case, self._asking.silence(case.asked, why, now), (), moment)
+        return effects
+
+    def _conclude(
+        self,
+        case: Pending,
+        heard: Heard | None,
+        first: tuple[facts.Fact, ...],
+        now: Instant,
+        *,
+        ask: str = "",
+        answer: Answer | None = None,
+    ) -> Effects:
+        """Ask the backend if that is wanted, else decide, and do what follows."""
+        asked, reader = replace(case.asked, heard=heard), case.reader
+        decision = decide(asked, self._memory.state.policy, self._usage(asked, case.code), now)
+        if isinstance(decision, AskBackend):
+            return self._ask(case, first, now)
+        made = self._made(asked, decision, case.trigger, case.waited_ms + now.monotonic_ms - case.since_ms, now)
+        proofs = self._proofs(made, decision, ask, answer)
+        told = (*first, *proofs, made)
+        reply = Reply(request=case.request or "", decision_id=made.decision, decision=decision, session=None)
         match decision:
-            case Granted() if charger is not None:
-                return self._authorise((*first, made), made, decision, reader, charger, now, request)
+            case Granted() if reader is not None and asked.charger is not None:
+                return self._authorise(told, made, decision, asked.quote, reader, asked.charger, now, case.request)
             case _:
                 feedback = Feedback.PENDING if isinstance(decision, NeedsInput) else Feedback.REFUSED
                 return (
-                    Record(facts=(*first, made)),
-                    Signal(reader=reader, feedback=feedback, text=made.text),
-                    *reply,
+                    Record(facts=told),
+                    *((Signal(reader=reader, feedback=feedback, text=made.text),) if reader is not None else ()),
+                    *((reply,) if case.request is not None else ()),
                 )
+
+    def _ask(self, case: Pending, first: tuple[facts.Fact, ...], now: Instant) -> Effects:
+        ask, waiting = self._asking.begin(case, now)
+        deadline_ms = waiting.due_ms - now.monotonic_ms
+        return (
+            *((Record(facts=first),) if first else ()),
+            *((self._one_moment(case.reader, case.asked),) if case.reader is not None else ()),
+            Ask(ask=ask, asked=case.asked, trigger=case.trigger, deadline_ms=deadline_ms),
+            WakeAt(monotonic_ms=waiting.due_ms),
+        )
+
+    def _one_moment(self, reader: str, asked: Request) -> Signal:
+        text = texts.say(texts.ASKING, self._language(asked.token))
+        return Signal(reader=reader, feedback=Feedback.PENDING, text=text)
+
+    def _proofs(
+        self, made: facts.DecisionMade, decision: Decision, ask: str, answer: Answer | None
+    ) -> tuple[facts.Fact, ...]:
+        """What the decision rests on besides the policy: a signed answer, and the override that it has used up."""
+        proofs: list[facts.Fact] = []
+        if answer is not None:
+            said = facts.BackendAnswered(
+                decision=made.decision,
+                ask=ask,
+                credential=made.credential,
+                verdict=answer.verdict,
+                answered_at=answer.answered_at,
+                keep_s=int(answer.keep.total_seconds()),
+                jws=answer.jws,
+            )
+            proofs.append(said)
+        if isinstance(decision, Granted) and decision.override is not None:
+            override = decision.override
+            counter = int(override.id.removeprefix(break_glass.ID)) if override.counted else None
+            used = facts.OverrideUsed(
+                override=override.id,
+                decision=made.decision,
+                credential=made.credential,
+                by=override.by,
+                why=override.why,
+                rules=tuple(dict.fromkeys(each.rule for each in decision.waived)),
+                jws=override.jws or None,
+                counter=counter,
+            )
+            self._memory.change(history=self._memory.state.history.with_used(override.id, counter))
+            proofs.append(used)
+        return tuple(proofs)
+
+    def offered(self, seen: observations.OverrideOffered, now: Instant) -> Effects:
+        """An override has come: kept until it is used. One that was seen before, used or not, changes nothing."""
+        override, history = seen.override, self._memory.state.history
+        if history.has_seen(override.id):
+            return ()
+        override = replace(override, boot=now.boot, received_ms=now.monotonic_ms)
+        self._memory.change(history=history.with_override(override))
+        fact = facts.OverrideReceived(
+            override=override.id,
+            token=override.token,
+            waives=tuple(sorted(override.waives)),
+            why=override.why,
+            by=override.by,
+            issued=override.issued,
+            not_after=override.not_after,
+            jws=override.jws,
+            max_energy_wh=override.max_energy_wh,
+            max_duration_s=override.max_duration_s,
+            max_cost=override.max_cost,
+        )
+        return (Record(facts=(fact,)),)
+
+    def _with_code(
+        self, asked: Request, told: Told, now: Instant
+    ) -> tuple[Override | None, tuple[facts.CodeTried, ...]]:
+        """The override that a break-glass code stands for. A wrong code is kept for ever, a right one until used."""
+        secret, history = self._memory.setup.break_glass, self._memory.state.history
+        if told.code is None or secret is None or not asked.credential.is_identity:
+            return None, ()
+        if break_glass.is_locked(history.codes, now):
+            return None, ()
+        token = asked.credential.reference
+        counter = break_glass.counter_of(secret, told.code.code, token, after=history.codes.counter)
+        if counter is None:
+            self._memory.change(history=history.with_wrong_code(now.latest))
+            return None, (facts.CodeTried(credential=asked.credential, reader=asked.reader),)
+        return break_glass.override_of(counter, token, told.code.why, now), ()
 
     def _authorise(
         self,
         told: tuple[facts.Fact, ...],
         made: facts.DecisionMade,
         granted: Granted,
+        quote: Quote | None,
         reader: str,
         charger: str,
         now: Instant,
@@ -119,11 +267,13 @@ class Tapping:
             target_soc_percent=granted.limits.target_soc_percent,
             cost=granted.limits.cost,
             odometer_km=made.odometer_km,
+            prices=made.prices if granted.limits.cost is None and quote is None else None,
             authorised_at=now.utc,
             boot=now.boot,
             monotonic_ms=now.monotonic_ms,
         )
-        session = start(authorised)
+        session = replace(start(authorised), quote=quote)
+        shown = () if quote is None else (priced_by(session.id, quote),)
         self._memory.keep(session)
         if made.odometer_km is not None and made.holder.vehicle is not None:
             history = self._memory.state.history.with_odometer(made.holder.vehicle, made.odometer_km)
@@ -132,7 +282,7 @@ class Tapping:
             Reply(request=request, decision_id=made.decision, decision=granted, session=session.id) if request else None
         )
         return (
-            Record(facts=(*told, authorised)),
+            Record(facts=(*told, authorised, *shown)),
             Signal(reader=reader, feedback=Feedback.GRANTED, text=made.text),
             *((reply,) if reply else ()),
             StartCharging(charger=charger, session=session.id, max_energy_wh=session.max_energy_wh),
@@ -157,13 +307,18 @@ class Tapping:
     def answer(self, seen: observations.DecisionRequested, now: Instant) -> Effects:
         place = self._place(seen.charger, seen.place, now)
         asked = self._request(recognised(seen.presented), None, seen.charger, place, seen.told)
-        asked, first = self._with_pin(asked, seen.told)
-        decision = decide(asked, self._memory.state.policy, self._usage(asked), now)
-        made = self._made(asked, decision, Trigger.REQUEST, 0, now)
-        return (
-            Record(facts=(*first, made)),
-            Reply(request=seen.request, decision_id=made.decision, decision=decision, session=None),
+        asked, first = self._with_pin(self._quoted(asked, seen.told, now), seen.told)
+        code, wrong = self._with_code(asked, seen.told, now)
+        case = Pending(
+            asked=asked,
+            trigger=Trigger.REQUEST,
+            reader=None,
+            request=seen.request,
+            waited_ms=0,
+            since_ms=now.monotonic_ms,
+            code=code,
         )
+        return self._conclude(case, self._asking.before(asked, now), (*first, *wrong), now)
 
     def _place(self, charger: str | None, told: Place, now: Instant) -> Place:
         """A charger that is configured is where the configuration says; nobody can tell it to be elsewhere."""
@@ -201,6 +356,18 @@ class Tapping:
             metered=charger not in self._memory.setup.unmetered,
         )
 
+    def _quoted(self, asked: Request, told: Told, now: Instant) -> Request:
+        """With the tariff that was shown, unless plain prices were told: of it the policy sees the highest prices."""
+        quote = told.quote or (None if told.prices is not None else self._memory.setup.quotes.get(asked.charger or ""))
+        if quote is None:
+            return asked
+        policy, token = self._memory.state.policy, asked.token
+        limits = Limits()
+        if policy is not None and token is not None:
+            limits = limits_for(replace(asked, prices=None), token, policy, now)
+        prices = prices_of(quote.tariff, now.latest, limits, quote.zone)
+        return replace(asked, prices=prices, quote=None if prices is None else quote)
+
     def _with_pin(self, asked: Request, told: Told) -> tuple[Request, tuple[facts.Fact, ...]]:
         """Try the PIN that was given, if the policy asks for it here and it is not locked. A try is kept for ever."""
         policy, token = self._memory.state.policy, asked.token
@@ -230,7 +397,9 @@ class Tapping:
             return 0
         return self._memory.state.history.wrong_in_a_row(driver.id, driver.pin)
 
-    def _usage(self, asked: Request) -> Usage:
+    def _usage(self, asked: Request, code: Override | None = None) -> Usage:
+        history, token = self._memory.state.history, asked.credential.reference
+        given = () if code is None or history.has_seen(code.id) else (code,)
         at_charger = self._memory.state.open_at(asked.charger) if asked.charger is not None else None
         wired = asked.charger in self._memory.setup.chargers
         return Usage(
@@ -253,6 +422,7 @@ class Tapping:
             known_since=self._memory.state.history.since,
             wrong_pins=self._wrong_pins(asked),
             last_odometer_km=self._memory.state.history.odometers_km.get(asked.vehicle or ""),
+            overrides=(*(each for each in history.overrides.values() if token and each.token == token), *given),
         )
 
     def _made(
@@ -264,10 +434,12 @@ class Tapping:
         decision_id = time_ordered_id(now, 0)
         policy = self._memory.state.policy
         limits = decision.limits if isinstance(decision, Granted) else Limits()
+        override = decision.override if isinstance(decision, Granted) else None
+        granted = texts.GRANTED if override is None else texts.BY_OVERRIDE
         return facts.DecisionMade(
             decision=decision_id,
             trigger=trigger,
-            outcome=OUTCOMES[type(decision)],
+            outcome=outcome_of(decision),
             credential=asked.credential,
             holder=self._holder(asked),
             place=asked.place,
@@ -291,13 +463,20 @@ class Tapping:
                 age_s=int(policy_age(policy, now).total_seconds()),
             ),
             clock=now.quality,
-            text=texts.refusal_text(reasons, language) if reasons else texts.say(texts.GRANTED, language),
+            text=texts.refusal_text(reasons, language) if reasons else texts.say(granted, language),
             support=decision_id[-8:].upper(),
             waited_ms=waited_ms,
             ocpi=statuses.ocpi,
             ocpp16=statuses.ocpp16,
             ocpp201=statuses.ocpp201,
             oicp=statuses.oicp,
+            mode=Mode.ONLINE if asked.heard is not None and asked.heard.verdict is not None else Mode.OFFLINE,
+            whitelist=asked.token.whitelist if asked.token is not None else None,
+            backend=asked.heard,
+            override=None if override is None else override.id,
+            override_by=None if override is None else override.by,
+            override_why=None if override is None else override.why,
+            waived=decision.waived if isinstance(decision, Granted) and decision.waived else None,
         )
 
     def _holder(self, asked: Request) -> Holder:

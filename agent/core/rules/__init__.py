@@ -13,8 +13,8 @@ from agent.core.instants import Instant
 from agent.core.policy import Policy
 from agent.core.reasons import Reason
 from agent.core.requests import Request, Usage
-from agent.core.rules.bundle import clock_trusted, freshness, group_known, policy_age, policy_in_force
-from agent.core.rules.card import assured_enough, one_card, token_active, token_known
+from agent.core.rules.bundle import clock_trusted, freshness, freshness_at, group_known, policy_age, policy_in_force
+from agent.core.rules.card import assured_enough, not_revoked, one_card, token_active, token_known
 from agent.core.rules.charger import (
     battery_needs_it,
     charger_free,
@@ -24,6 +24,7 @@ from agent.core.rules.charger import (
     storage_ready,
 )
 from agent.core.rules.hours import calendar_current, inside_window, no_holiday, opens
+from agent.core.rules.live import backend_agrees, is_confirmed
 from agent.core.rules.place import (
     country_allowed,
     inside_fence,
@@ -47,9 +48,12 @@ __all__ = [
     "Question",
     "Rule",
     "freshness",
+    "freshness_at",
+    "is_confirmed",
     "objections",
     "opens",
     "policy_age",
+    "waivable",
 ]
 
 
@@ -57,7 +61,8 @@ __all__ = [
 class Findings:
     """What the rules object to, and the least energy that a rule allows where it could not look.
 
-    `wanted` are objections that the driver can put right, by what is in `prompts`.
+    `wanted` are objections that the driver can put right, by what is in `prompts`; `open` those that the backend can,
+    which was not asked yet.
     """
 
     refusals: tuple[Reason, ...]
@@ -65,35 +70,38 @@ class Findings:
     max_energy_wh: int | None = None
     wanted: tuple[Reason, ...] = ()
     prompts: frozenset[Prompt] = frozenset()
+    open: tuple[Reason, ...] = ()
 
 
 RULES: tuple[Rule, ...] = (
-    Rule(policy_in_force, when_missing=Effect.DENY),
+    Rule(policy_in_force, when_missing=Effect.DENY, waivable=True),
     Rule(clock_trusted, when_missing=Effect.DENY),
     Rule(token_known, when_missing=Effect.DENY),
-    Rule(token_active, when_missing=Effect.DENY),
+    Rule(not_revoked, when_missing=Effect.DENY),
+    Rule(backend_agrees, when_missing=Effect.WARN, waivable=True),
+    Rule(token_active, when_missing=Effect.DENY, waivable=True),
     Rule(group_known, when_missing=Effect.DENY),
-    Rule(assured_enough, when_missing=Effect.DENY, kind=Kind.ASSURANCE),
-    Rule(network_allowed, when_missing=Effect.DENY, kind=Kind.NETWORKS),
-    Rule(country_allowed, when_missing=Effect.DENY, kind=Kind.COUNTRIES),
-    Rule(inside_fence, when_missing=Effect.DENY, kind=Kind.GEOFENCE),
-    Rule(site_allowed, when_missing=Effect.DENY, kind=Kind.SITES),
+    Rule(assured_enough, when_missing=Effect.DENY, kind=Kind.ASSURANCE, waivable=True),
+    Rule(network_allowed, when_missing=Effect.DENY, kind=Kind.NETWORKS, waivable=True),
+    Rule(country_allowed, when_missing=Effect.DENY, kind=Kind.COUNTRIES, waivable=True),
+    Rule(inside_fence, when_missing=Effect.DENY, kind=Kind.GEOFENCE, waivable=True),
+    Rule(site_allowed, when_missing=Effect.DENY, kind=Kind.SITES, waivable=True),
     Rule(site_preferred, when_missing=Effect.WARN, effect=Effect.WARN),
-    Rule(place_sure, when_missing=Effect.WARN, effect=Effect.WARN, kind=Kind.PLACE),
-    Rule(inside_window, when_missing=Effect.DENY, kind=Kind.SCHEDULE),
-    Rule(no_holiday, when_missing=Effect.DENY, kind=Kind.HOLIDAYS),
-    Rule(calendar_current, when_missing=Effect.WARN, kind=Kind.HOLIDAYS),
-    Rule(connector_allowed, when_missing=Effect.WARN, kind=Kind.CONNECTORS),
-    Rule(power_within, when_missing=Effect.WARN, kind=Kind.POWER),
-    Rule(price_within, when_missing=Effect.DENY, kind=Kind.PRICES),
-    Rule(currency_known, when_missing=Effect.DENY, kind=Kind.PRICES),
-    Rule(session_affordable, when_missing=Effect.WARN, kind=Kind.COST),
+    Rule(place_sure, when_missing=Effect.WARN, effect=Effect.WARN, kind=Kind.PLACE, waivable=True),
+    Rule(inside_window, when_missing=Effect.DENY, kind=Kind.SCHEDULE, waivable=True),
+    Rule(no_holiday, when_missing=Effect.DENY, kind=Kind.HOLIDAYS, waivable=True),
+    Rule(calendar_current, when_missing=Effect.WARN, kind=Kind.HOLIDAYS, waivable=True),
+    Rule(connector_allowed, when_missing=Effect.WARN, kind=Kind.CONNECTORS, waivable=True),
+    Rule(power_within, when_missing=Effect.WARN, kind=Kind.POWER, waivable=True),
+    Rule(price_within, when_missing=Effect.DENY, kind=Kind.PRICES, waivable=True),
+    Rule(currency_known, when_missing=Effect.DENY, kind=Kind.PRICES, waivable=True),
+    Rule(session_affordable, when_missing=Effect.WARN, kind=Kind.COST, waivable=True),
     Rule(energy_metered, when_missing=Effect.WARN, kind=Kind.LIMITS),
-    Rule(battery_needs_it, when_missing=Effect.WARN, kind=Kind.SOC),
-    Rule(not_concurrent, when_missing=Effect.DENY),
-    Rule(not_too_often, when_missing=Effect.DENY, kind=Kind.VELOCITY),
-    Rule(not_too_soon, when_missing=Effect.DENY, kind=Kind.VELOCITY),
-    Rule(pin_given, when_missing=Effect.DENY),
+    Rule(battery_needs_it, when_missing=Effect.WARN, kind=Kind.SOC, waivable=True),
+    Rule(not_concurrent, when_missing=Effect.DENY, waivable=True),
+    Rule(not_too_often, when_missing=Effect.DENY, kind=Kind.VELOCITY, waivable=True),
+    Rule(not_too_soon, when_missing=Effect.DENY, kind=Kind.VELOCITY, waivable=True),
+    Rule(pin_given, when_missing=Effect.DENY, waivable=True),
     Rule(odometer_given, when_missing=Effect.DENY),
     Rule(storage_ready, when_missing=Effect.DENY),
     Rule(one_card, when_missing=Effect.DENY),
@@ -111,6 +119,7 @@ def objections(request: Request, policy: Policy | None, usage: Usage, now: Insta
     stated: list[int] = []
     wanted: list[Reason] = []
     prompts: set[Prompt] = set()
+    unanswered: list[Reason] = []
     for rule in RULES:
         for found in rule.check(asked):
             verdict = rule.verdict(found)
@@ -119,6 +128,9 @@ def objections(request: Request, policy: Policy | None, usage: Usage, now: Insta
             if found.prompt is not None:
                 wanted.append(rule.reason(found))
                 prompts.add(found.prompt)
+                continue
+            if found.ask:
+                unanswered.append(rule.reason(found))
                 continue
             match verdict.effect:
                 case Effect.DENY:
@@ -146,4 +158,10 @@ def objections(request: Request, policy: Policy | None, usage: Usage, now: Insta
         max_energy_wh=min(stated, default=None),
         wanted=tuple(wanted),
         prompts=frozenset(prompts),
+        open=tuple(unanswered),
     )
+
+
+def waivable() -> frozenset[str]:
+    """The names of the rules that a signed override may outweigh."""
+    return frozenset(rule.name for rule in RULES if rule.waivable)

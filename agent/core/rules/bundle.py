@@ -8,6 +8,7 @@ from datetime import timedelta
 from agent.core.instants import Instant
 from agent.core.policy import Freshness, Policy
 from agent.core.reasons import ReasonCode
+from agent.core.rules.live import is_open, was_confirmed
 from agent.core.rules.question import Objection, Question, binds, hours
 from agent.core.terms import Kind
 
@@ -15,20 +16,21 @@ from agent.core.terms import Kind
 def policy_in_force(asked: Question) -> Iterator[Objection]:
     """There is a policy, and it is young enough; a stale one serves only tokens flagged for offline use.
 
-    With an unproven clock the age of a policy from an earlier boot is a guess: it is then taken as stale at best.
+    The backend's own word on the token serves as well. With an unproven clock the age of a policy from an earlier boot
+    is a guess: it is then taken as stale at best.
     """
     policy, now, token = asked.policy, asked.now, asked.request.token
     if policy is None:
         yield Objection(code=ReasonCode.NO_POLICY, observed="none", missing=True)
         return
     age = policy_age(policy, now)
-    guessed = not now.trusted and now.boot != policy.confirmed_boot
-    match Freshness.STALE if guessed and age <= policy.stale_after else freshness(policy, age):
+    match freshness_at(policy, now):
         case Freshness.EXPIRED:
             yield Objection(code=ReasonCode.POLICY_EXPIRED, observed=hours(age), limit=hours(policy.expired_after))
-        case Freshness.STALE if token is not None and not token.offline:
-            observed = f"{hours(age)} by an unproven clock" if guessed else hours(age)
-            yield Objection(code=ReasonCode.CACHE_STALE, observed=observed, limit=hours(policy.stale_after))
+        case Freshness.STALE if token is not None and not token.offline and not was_confirmed(asked.request):
+            observed = hours(age) if age > policy.stale_after else f"{hours(age)} by an unproven clock"
+            limit, ask = hours(policy.stale_after), is_open(asked.request)
+            yield Objection(code=ReasonCode.CACHE_STALE, observed=observed, limit=limit, ask=ask)
 
 
 def clock_trusted(asked: Question) -> Iterator[Objection]:
@@ -70,6 +72,13 @@ def policy_age(policy: Policy, now: Instant) -> timedelta:
     if now.boot == policy.confirmed_boot:
         age = max(age, timedelta(milliseconds=now.monotonic_ms - policy.confirmed_ms))
     return max(age, timedelta(0))
+
+
+def freshness_at(policy: Policy, now: Instant) -> Freshness:
+    """The rung of the ladder by which is decided: with an unproven clock it is never the first."""
+    age = policy_age(policy, now)
+    guessed = not now.trusted and now.boot != policy.confirmed_boot
+    return Freshness.STALE if guessed and age <= policy.stale_after else freshness(policy, age)
 
 
 def freshness(policy: Policy, age: timedelta) -> Freshness:

@@ -12,6 +12,7 @@ from agent.core.policy import TokenStatus
 from agent.core.prices import Prices
 from agent.core.reasons import ReasonCode
 from agent.core.requests import Request
+from agent.core.rules.live import is_confirmed, is_open
 from agent.core.rules.place import countries_of, networks_of
 from agent.core.rules.price import known_prices
 from agent.core.rules.question import Objection, Question
@@ -39,17 +40,30 @@ def token_known(asked: Question) -> Iterator[Objection]:
         yield Objection(code=ReasonCode.TOKEN_UNKNOWN, missing=True)
 
 
+def not_revoked(asked: Question) -> Iterator[Objection]:
+    """Withdrawn for good: by a list of its own that arrives first, and that no table, answer or override outweighs."""
+    policy, reference = asked.policy, asked.request.credential.reference
+    if policy is not None and reference in policy.revoked:
+        yield Objection(code=ReasonCode.REVOKED, observed="revoked")
+
+
 def token_active(asked: Question) -> Iterator[Objection]:
-    """Not blocked, and not_before <= now < until. Expiry looks at the latest proven time, a start at the clock."""
-    token, now = asked.request.token, asked.now
-    if token is None:
-        return  # token_known has said so
+    """Not blocked, and not_before <= now < until. Expiry looks at the latest proven time, a start at the clock.
+
+    Where the backend must be asked, its yes to this question counts for more: the table may be older than that
+    (OCPI: `valid` has no influence on whether a token is asked for).
+    """
+    token, now, ask = asked.request.token, asked.now, is_open(asked.request)
+    if token is None or is_confirmed(asked.request):
+        return  # token_known, backend_agrees have said so
     if token.status is not TokenStatus.ACTIVE:
-        yield Objection(code=ReasonCode.TOKEN_BLOCKED, observed=token.status, limit=TokenStatus.ACTIVE)
+        yield Objection(code=ReasonCode.TOKEN_BLOCKED, observed=token.status, limit=TokenStatus.ACTIVE, ask=ask)
     if token.not_before is not None and now.utc < token.not_before:
-        yield Objection(code=ReasonCode.TOKEN_NOT_YET_VALID, observed=stamp(now.utc), limit=stamp(token.not_before))
+        yield Objection(
+            code=ReasonCode.TOKEN_NOT_YET_VALID, observed=stamp(now.utc), limit=stamp(token.not_before), ask=ask
+        )
     if token.until is not None and now.latest >= token.until:
-        yield Objection(code=ReasonCode.TOKEN_EXPIRED, observed=stamp(now.latest), limit=stamp(token.until))
+        yield Objection(code=ReasonCode.TOKEN_EXPIRED, observed=stamp(now.latest), limit=stamp(token.until), ask=ask)
 
 
 def assured_enough(asked: Question) -> Iterator[Objection]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from decimal import Decimal
 
-from agent.core.policy import Group
+from agent.core.policy import Freshness, Group
 from agent.core.prices import ZERO, PriceCaps, Prices
 from agent.core.reasons import ReasonCode
+from agent.core.rules.bundle import freshness_at
+from agent.core.rules.live import is_confirmed
 from agent.core.rules.question import Objection, Question
 
 SESSION = "session"
@@ -59,7 +61,11 @@ def session_affordable(asked: Question) -> Iterator[Objection]:
             yield Objection(code=ReasonCode.LIMIT_UNENFORCEABLE, limit=limit, level=level, missing=True)
             continue
         fixed, runs = known[-1], any(price > ZERO for price in known[:-1])
-        if fixed > caps.session or (fixed == caps.session and runs):
+        least = None if prices.least is None else prices.least.on(caps.basis)
+        if least is not None and (least > caps.session or (least == caps.session and runs)):
+            observed = spelled("least", least, caps)
+            yield Objection(code=ReasonCode.SESSION_COST_CAP, observed=observed, limit=limit, level=level)
+        elif fixed > caps.session or (fixed == caps.session and runs):
             observed = spelled("fixed", fixed, caps)
             yield Objection(code=ReasonCode.SESSION_COST_CAP, observed=observed, limit=limit, level=level)
         elif known[0] > ZERO and not asked.request.metered:
@@ -73,11 +79,19 @@ def energy_metered(asked: Question) -> Iterator[Objection]:
     if asked.request.metered:
         return
     for level in asked.levels:
-        if level.max_energy_wh is not None:
-            limit = f"{level.max_energy_wh} Wh"
+        most = [each for each in (level.max_energy_wh, stale_limit(asked, level)) if each is not None]
+        if most:
+            limit = f"{min(most)} Wh"
             yield Objection(
                 code=ReasonCode.LIMIT_UNENFORCEABLE, observed="no meter", limit=limit, level=level, missing=True
             )
+
+
+def stale_limit(asked: Question, level: Group) -> int | None:
+    """What the level allows while the policy is stale and the backend has not agreed; None when that is not so."""
+    if asked.policy is None or is_confirmed(asked.request):
+        return None
+    return level.stale_max_energy_wh if freshness_at(asked.policy, asked.now) is not Freshness.FRESH else None
 
 
 def known_prices(asked: Question) -> Prices | None:
@@ -97,5 +111,13 @@ def capped(asked: Question) -> Iterator[tuple[Group, PriceCaps]]:
 
 def spelled(name: str, amount: Decimal, caps: PriceCaps) -> str:
     """`0.55 EUR/kWh gross`, for people."""
-    unit = {"per_kwh": "/kWh", "per_hour": "/h", "per_parking_hour": "/h parked", "fixed": " fixed"}.get(name, "")
-    return f"{amount} {caps.currency}{unit} {caps.basis}"
+    return f"{amount} {caps.currency}{UNITS.get(name, '')} {caps.basis}"
+
+
+UNITS = {
+    "per_kwh": "/kWh",
+    "per_hour": "/h",
+    "per_parking_hour": "/h parked",
+    "fixed": " fixed",
+    "least": " at least",
+}

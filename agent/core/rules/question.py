@@ -30,7 +30,7 @@ class Question:
 class Objection:
     """What a rule found wrong. `missing` says that it could not look, and the rule and its level say what then.
 
-    `prompt`: the driver can put it right.
+    `prompt`: the driver can put it right; `ask`: the backend can, and has not been asked.
     """
 
     code: ReasonCode
@@ -39,6 +39,7 @@ class Objection:
     level: Group | None = None
     missing: bool = False
     prompt: Prompt | None = None
+    ask: bool = False
 
 
 Check = Callable[[Question], Iterable[Objection]]
@@ -46,12 +47,16 @@ Check = Callable[[Question], Iterable[Objection]]
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A rule: its function, what it does and makes of missing data, and the name under which a group changes that."""
+    """A rule: its function, what it does and makes of missing data, and the name under which a group changes that.
+
+    `waivable`: a signed override may outweigh its refusal, but never one of NEVER_WAIVED (overrides.py).
+    """
 
     check: Check
     when_missing: Effect
     kind: Kind | None = None
     effect: Effect = Effect.DENY
+    waivable: bool = False
 
     @property
     def name(self) -> str:
