@@ -213,6 +213,16 @@ def entry_faults(kind: Entry, value: Mapping[str, Any]) -> list[Fault]:
     return []
 
 
+def entry_keys(kind: Entry) -> tuple[str, ...]:
+    """What such an entry may say, in the order of its description."""
+    return tuple(_ENTRIES[kind].model_fields)
+
+
+def entry_schema(kind: Entry) -> dict[str, Any]:
+    """JSON Schema of what such an entry may say."""
+    return _ENTRIES[kind].model_json_schema()
+
+
 def _fault(problem: Any, model: type[BaseModel]) -> Fault:
     place: tuple[str | int, ...] = tuple(problem["loc"])
     if problem["type"] != "extra_forbidden":

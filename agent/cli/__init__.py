@@ -25,6 +25,7 @@ VERBS = (
     "journal",
     "evidence",
     "tap",
+    "policy",
     "fleet",
     "receive",
     "demo",

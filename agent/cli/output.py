@@ -61,3 +61,10 @@ def say(text: str) -> None:
 
 def complain(text: str) -> None:
     sys.stderr.write(f"roamkey: {text}\n")
+
+
+def progress(what: str, count: int) -> None:
+    """A line that is written over, on stderr, and only where somebody sits before it."""
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r{count} {what} ...\033[K\r")
+        sys.stderr.flush()

@@ -37,6 +37,7 @@ from agent.cache.documents import (
     DocumentUnfit,
     Entry,
     entry_faults,
+    entry_keys,
     read_contents,
     read_policy,
     read_shard,
@@ -58,19 +59,7 @@ __all__ = ["Source", "SourceMissing", "SourceUnfit", "Spot", "read_folder", "rea
 UID_BYTES = (4, 5, 7, 8, 10)
 _SEPARATORS = re.compile(r"[\s:.-]")
 _POLICY_KEYS = ("stale_after_hours", "expired_after_hours", "calendars", "groups")
-TOKEN_COLUMNS = (
-    "uid",
-    "emaid",
-    "label",
-    "group",
-    "status",
-    "not_before",
-    "until",
-    "parent",
-    "driver",
-    "vehicle",
-    "offline",
-)
+TOKEN_COLUMNS = ("uid", "emaid", *(name for name in entry_keys("token") if name != "reference"))
 DRIVER_COLUMNS = ("id", "language", "cost_centre", "pin")
 VEHICLE_COLUMNS = ("id", "cost_centre")
 # A site with several charging points has as many rows.
@@ -228,7 +217,7 @@ def _judge_as_the_device_does(bodies: Mapping[str, bytes], made: Source) -> tupl
                 tokens |= {each.reference: each for each in read_shard(name, body, contents)}
     except DocumentUnfit as error:
         if error.document == POLICY:
-            made.remarks.append(made.policy.remark(Code.UNFIT, *_placed(error.detail)))
+            made.remarks.append(_unfit(made.policy, error))
         else:
             unfit = Remark(
                 severity=Severity.ERROR, code=Code.UNFIT, file=error.document, line=None, place="", text=error.detail
@@ -238,12 +227,13 @@ def _judge_as_the_device_does(bodies: Mapping[str, bytes], made: Source) -> tupl
     return contents, tokens
 
 
-def _placed(detail: str) -> tuple[str | int, ...]:
-    """`groups.vans.schedule.zone: is none` as what is said, then where."""
-    place, colon, text = detail.partition(": ")
-    if not colon or not place.startswith(("groups.", "calendars.")):
-        return (detail,)
-    return (text, *(int(each) if each.isdecimal() else each for each in place.split(".")))
+def _unfit(sheet: Sheet, error: DocumentUnfit) -> Remark:
+    """`groups.vans.schedule.zone: is none` names its place."""
+    named, colon, text = error.detail.partition(": ")
+    if not colon or not named.startswith(("groups.", "calendars.")):
+        return sheet.remark(Code.UNFIT, error.detail)
+    place = (int(each) if each.isdecimal() else each for each in named.split("."))
+    return sheet.remark(Code.UNFIT, text, *place)
 
 
 def _sheet(source: Path, name: str, remarks: list[Remark]) -> Sheet:
@@ -259,7 +249,7 @@ def _policy(sheet: Sheet, remarks: list[Remark]) -> dict[str, dict[str, Any]]:
     for key in sheet.value:
         if key not in _POLICY_KEYS:
             remarks.append(sheet.remark(Code.UNKNOWN_KEY, f"unknown key{_near(key, _POLICY_KEYS)}", key))
-    groups = _tables(sheet, "groups", remarks)
+    groups = {name: _exact(group) for name, group in _tables(sheet, "groups", remarks).items()}
     calendars = _tables(sheet, "calendars", remarks)
     before = len(remarks)
     for name, calendar in calendars.items():
@@ -281,6 +271,24 @@ def _policy(sheet: Sheet, remarks: list[Remark]) -> dict[str, dict[str, Any]]:
     return groups
 
 
+def _exact(value: Any, key: str = "") -> Any:
+    """Amounts and degrees are text in a document, with every digit as it was written; `1` is meant as `1.00` is."""
+    match value:
+        case dict():
+            return {name: _exact(each, name) for name, each in value.items()}
+        case list():
+            return [_exact(each, key) for each in value]
+        case int() if key in EXACT and not isinstance(value, bool):
+            return str(value)
+        case _:
+            return value
+
+
+EXACT = frozenset(
+    ("per_kwh", "per_hour", "per_parking_hour", "fixed", "session", "polygons", "latitude", "longitude")
+)  # fmt: skip
+
+
 def _judge_each_alone(
     sheet: Sheet, groups: Mapping[str, Any], calendars: Mapping[str, Any], remarks: list[Remark]
 ) -> None:
@@ -292,7 +300,7 @@ def _judge_each_alone(
         try:
             read_policy(encoded({**alone, "calendars": calendars, "groups": {name: one}}))
         except DocumentUnfit as error:
-            remark = sheet.remark(Code.UNFIT, *_placed(error.detail))
+            remark = _unfit(sheet, error)
             if remark not in remarks:
                 remarks.append(remark)
 
@@ -364,6 +372,9 @@ class _Sites(_Entries):
     def __init__(self, remarks: list[Remark]) -> None:
         super().__init__("site", remarks)
         self.matching: dict[str, Any] = {}
+
+    def add(self, name: str, entry: dict[str, Any], spot: Spot) -> None:
+        super().add(name, _exact(entry), spot)
 
     def read(self, source: Path, columns: tuple[str, ...] = SITE_COLUMNS) -> None:
         found, spreadsheet = sheets.find(source, self.plural), source / f"{self.plural}.csv"

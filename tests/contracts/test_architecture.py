@@ -70,6 +70,7 @@ SHARED_LIBRARIES: dict[str, tuple[set[str], str]] = {
 WALL_CLOCK_READERS: dict[str, str] = {
     "agent/clock.py": "is the place",
     "agent/cli/fleet.py": "the publisher's desk: it dates what it signs by its own clock",
+    "agent/cli/policy.py": "the fleet office's desk: whether a calendar has ended, at what time a question is asked",
     "agent/demo/fleet.py": "writes a policy whose window is closed while the demonstration runs",
     "sync/backend/receiver.py": "a server: the date in its acknowledgements is its own host's",
 }
