@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from agent.cache.cache import PartLost
 from agent.clock import Clock
-from agent.config import Contracts, credential
+from agent.config import Contracts, Pkcs11, credential
 from agent.core.effects import Reply
 
 if TYPE_CHECKING:  # X.509 is loaded when a contract is asked for, not at the start
@@ -274,17 +274,43 @@ def open_keys(settings: Contracts, folder: Path) -> KeyStore:
     """Raises KeyStoreError: nothing is signed without the key store that was configured."""
     if settings.pkcs11 is None:
         return open_files(settings, folder)
-    from agent.contracts.key_store import KeyStoreError
     from agent.contracts.pkcs11_keys import Pkcs11Keys
 
-    path = settings.pkcs11.pin or credential(PIN) or Path("/etc/roamkey") / PIN
+    pin = read_pin(settings.pkcs11)
+    return Pkcs11Keys(module=settings.pkcs11.module, token=settings.pkcs11.token, pin=pin)
+
+
+def read_pin(settings: Pkcs11) -> str:
+    from agent.contracts.key_store import KeyStoreError
+
+    path = settings.pin or credential(PIN) or Path("/etc/roamkey") / PIN
     try:
-        pin = path.read_text(encoding="utf-8").strip()
+        return path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise KeyStoreError(
             f"the token's PIN {path} cannot be read ({type(error).__name__}): pass it as the systemd credential {PIN}"
         ) from error
-    return Pkcs11Keys(module=settings.pkcs11.module, token=settings.pkcs11.token, pin=pin)
+
+
+def inspect_keys(settings: Contracts, folder: Path) -> str:
+    """What the key store is and holds, without changing it: a token's PIN is not tried, since tokens lock.
+
+    Raises KeyStoreError with what is wrong and what to do.
+    """
+    from agent.contracts.wallet import PROVISIONING_KEY
+
+    if settings.pkcs11 is not None:
+        from agent.contracts.pkcs11_keys import find_token
+
+        read_pin(settings.pkcs11)
+        return find_token(settings.pkcs11.module, settings.pkcs11.token)
+    keys = open_files(settings, folder)
+    names = keys.names()
+    for name in sorted(names):
+        keys.point(name)
+    if PROVISIONING_KEY not in names:
+        return "no vehicle key yet: roamkey contract provision"
+    return f"keys in files, the vehicle's and {len(names) - 1} of contracts, all open with the passphrase"
 
 
 def open_files(settings: Contracts, folder: Path) -> SoftwareKeys:

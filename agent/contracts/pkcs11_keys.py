@@ -31,11 +31,7 @@ class Pkcs11Keys:
     """
 
     def __init__(self, *, module: Path, token: str, pin: str) -> None:
-        try:
-            import pkcs11
-        except ImportError as error:
-            raise KeyStoreError("PKCS#11 needs the extra `hsm`: install roamkey[hsm]") from error
-        self._pkcs11: Any = pkcs11
+        self._pkcs11 = _library()
         self._module = module
         self._token = token
         self._pin = pin
@@ -149,8 +145,7 @@ class Pkcs11Keys:
         if self._pin_refused:
             raise KeyStoreError(f"the token {self._token} has refused the PIN: put the right one in place and restart")
         try:
-            token = self._pkcs11.lib(str(self._module)).get_token(token_label=self._token)
-            return token.open(rw=True, user_pin=self._pin)
+            return _token(self._pkcs11, self._module, self._token).open(rw=True, user_pin=self._pin)
         except (errors.PinIncorrect, errors.PinLenRange, errors.PinInvalid, errors.PinLocked) as error:
             self._pin_refused = True
             raise KeyStoreError(
@@ -158,7 +153,36 @@ class Pkcs11Keys:
                 "since tokens lock; put the right one in place and restart"
             ) from error
         except (self._pkcs11.PKCS11Error, RuntimeError) as error:
-            raise KeyStoreError(
-                f"the token {self._token} cannot be opened through {self._module} ({type(error).__name__}: {error}): "
-                "check that both are there"
-            ) from error
+            raise _not_there(self._module, self._token, error) from error
+
+
+def find_token(module: Path, token: str) -> str:
+    """Says what the token is, without logging in. Raises KeyStoreError when it is not there or is locked."""
+    pkcs11 = _library()
+    try:
+        found = _token(pkcs11, module, token)
+        locked = pkcs11.TokenFlag.USER_PIN_LOCKED in found.flags
+    except (pkcs11.PKCS11Error, RuntimeError) as error:
+        raise _not_there(module, token, error) from error
+    if locked:
+        raise KeyStoreError(f"the token {token} is locked: its PIN was wrong too often; the officer's PIN unlocks it")
+    return f"the token {token} is there; whether its PIN is right is not tried, since tokens lock"
+
+
+def _library() -> Any:
+    try:
+        import pkcs11
+    except ImportError as error:
+        raise KeyStoreError("PKCS#11 needs the extra `hsm`: install roamkey[hsm]") from error
+    return pkcs11
+
+
+def _token(pkcs11: Any, module: Path, label: str) -> Any:
+    return pkcs11.lib(str(module)).get_token(token_label=label)
+
+
+def _not_there(module: Path, token: str, error: Exception) -> KeyStoreError:
+    return KeyStoreError(
+        f"the token {token} cannot be opened through {module} ({type(error).__name__}: {error}): "
+        "check that both are there"
+    )

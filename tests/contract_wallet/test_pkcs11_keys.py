@@ -12,7 +12,7 @@ import pytest
 pkcs11: Any = pytest.importorskip("pkcs11", reason="the extra `hsm` is not installed")
 
 from agent.config import Contracts, Pkcs11  # noqa: E402
-from agent.contract_desk import open_keys  # noqa: E402
+from agent.contract_desk import inspect_keys, open_keys  # noqa: E402
 from agent.contracts.key_store import KeyStoreError  # noqa: E402
 from agent.contracts.pkcs11_keys import Pkcs11Keys  # noqa: E402
 from agent.contracts.wallet import PROVISIONING_KEY, Authorization, Context, Installed, Wallet  # noqa: E402
@@ -142,6 +142,19 @@ def test_the_configuration_names_the_token_and_a_file_with_its_pin(keys: Pkcs11K
     (tmp_path / "pin").unlink()
     with pytest.raises(KeyStoreError, match=r"contract-keys\.pin"):
         open_keys(settings, tmp_path)
+
+
+def test_a_look_at_the_keys_finds_the_token_without_trying_its_pin(tokens: Path, tmp_path: Path) -> None:
+    (tmp_path / "pin").write_text("certainly wrong\n")
+    settings = Contracts(pkcs11=Pkcs11(module=MODULE, token="wrong-pin", pin=tmp_path / "pin"))
+    for _ in range(4):
+        assert "is there" in inspect_keys(settings, tmp_path)
+    Pkcs11Keys(module=MODULE, token="wrong-pin", pin=PIN).close()
+
+    for wrong, told in (({"token": "nowhere"}, "cannot be opened"), ({"pin": tmp_path / "gone"}, "cannot be read")):
+        other = settings.pkcs11.model_copy(update=wrong) if settings.pkcs11 is not None else None
+        with pytest.raises(KeyStoreError, match=told):
+            inspect_keys(Contracts(pkcs11=other), tmp_path)
 
 
 # --- crashes ----------------------------------------------------------------------------------------------------------

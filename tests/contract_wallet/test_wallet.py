@@ -17,6 +17,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agent.config import Contracts
+from agent.contract_desk import inspect_keys
 from agent.contracts.challenges import RECORD_BYTES, SignedChallenges
 from agent.contracts.key_store import KeyStoreError
 from agent.contracts.renewals import Renewals
@@ -505,6 +507,19 @@ def test_a_passphrase_is_read_from_a_file_and_must_be_long(tmp_path: Path) -> No
         read_passphrase(path)
     path.write_bytes(PASSPHRASE + b"\n")
     assert read_passphrase(path) == PASSPHRASE
+
+
+def test_a_look_at_the_keys_opens_them_all_and_makes_none(tmp_path: Path) -> None:
+    (tmp_path / "passphrase").write_bytes(PASSPHRASE)
+    settings = Contracts(passphrase=tmp_path / "passphrase")
+    assert "no vehicle key yet" in inspect_keys(settings, tmp_path)
+    assert not (tmp_path / "keys").exists()
+
+    install(FileHome(folder=tmp_path).wallet(), a_response())
+    assert "1 of contracts" in inspect_keys(settings, tmp_path)
+    (tmp_path / "passphrase").write_bytes(b"another passphrase")
+    with pytest.raises(KeyStoreError, match="passphrase is another one"):
+        inspect_keys(settings, tmp_path)
 
 
 @pytest.mark.parametrize("name", ["", "../provisioning", "a/b", "A", "x" * 82])
