@@ -35,7 +35,28 @@ class Answer:
 
 def answers() -> Resync[Answer]:
     """The codec of what the reader says."""
-    return Resync(_judged, may_begin=FROM_READER.__eq__, max_bytes=LEN_MAX + 2)
+
+    def judged(held: bytes) -> Whole[Answer] | Rejected | Begin:
+        match _judged(held, FROM_READER, 3):
+            case Whole(value=frame, size=size):
+                return Whole(Answer(command=frame[2], status=frame[3], data=frame[4:-1]), size)
+            case other:
+                return other
+
+    return Resync(judged, may_begin=FROM_READER.__eq__, max_bytes=LEN_MAX + 2)
+
+
+def commands() -> Resync[bytes]:
+    """The codec of what the host says: command and data. For the simulator."""
+
+    def judged(held: bytes) -> Whole[bytes] | Rejected | Begin:
+        match _judged(held, FROM_HOST, 2):
+            case Whole(value=frame, size=size):
+                return Whole(frame[2:-1], size)
+            case other:
+                return other
+
+    return Resync(judged, may_begin=FROM_HOST.__eq__, max_bytes=LEN_MAX + 2)
 
 
 def encode(payload: bytes, *, start: int = FROM_HOST) -> bytes:
@@ -66,17 +87,15 @@ def sighting(answer: Answer) -> tuple[Card, ...] | Rejected:
             return Rejected(reason=Reason.CONTENT)
 
 
-def _judged(held: bytes) -> Whole[Answer] | Rejected | Begin:
-    if held[0] != FROM_READER:
+def _judged(held: bytes, start: int, len_min: int) -> Whole[bytes] | Rejected | Begin:
+    if held[0] != start:
         return Begin.NOTHING
     if len(held) < 2:
         return Begin.UNFINISHED
-    if not 3 <= held[1] <= LEN_MAX:
+    if not len_min <= held[1] <= LEN_MAX:
         return Rejected(reason=Reason.LENGTH)
     size = held[1] + 2
     if len(held) < size:
         return Begin.UNFINISHED
     frame = held[:size]
-    if check(frame):
-        return Rejected(reason=Reason.CHECKSUM)
-    return Whole(Answer(command=frame[2], status=frame[3], data=frame[4:-1]), size)
+    return Rejected(reason=Reason.CHECKSUM) if check(frame) else Whole(frame, size)

@@ -13,7 +13,19 @@ import pytest
 import firmware_profiles
 from drivers.readers import open_reader
 from drivers.readers.pn532_simulator import Pn532Simulator
-from drivers.readers.reader import Card, Feedback, Reader, ReaderFound, ReaderLost, Seen, card_14443a, card_em4100
+from drivers.readers.polled_serial_simulator import PolledSerialSimulator
+from drivers.readers.reader import (
+    Assurance,
+    Card,
+    Feedback,
+    Reader,
+    ReaderFound,
+    ReaderLost,
+    Seen,
+    Technology,
+    card_14443a,
+    card_em4100,
+)
 from drivers.readers.serial_ascii_simulator import SerialAsciiSimulator
 from drivers.readers.simulated import SimulatedReader
 from drivers.readers.virtual_cards import Type2Card
@@ -85,7 +97,56 @@ def pn532(tmp_path: Path) -> Iterator[Bench]:
         )
 
 
-@pytest.fixture(params=[simulated, rdm6300, id12la, pn532], ids=lambda make: make.__name__)
+def polled_bench(profile_id: str, simulator: PolledSerialSimulator) -> Iterator[Bench]:
+    profile = firmware_profiles.load(profile_id)
+    with simulator:
+        port = simulator.port
+        yield Bench(
+            reopen=lambda: open_reader("gate", profile=profile, port=port),
+            cards=(card_14443a(UID), card_14443a(OTHER_UID)),
+            lay_on=lambda card: simulator.present(card.uid),
+            take_away=simulator.remove,
+            unplug=simulator.unplug,
+            replug=simulator.replug,
+        )
+
+
+def stronglink(tmp_path: Path) -> Iterator[Bench]:
+    return polled_bench("readers/stronglink_sl025", PolledSerialSimulator.stronglink(link=tmp_path / "reader"))
+
+
+def twn4(tmp_path: Path) -> Iterator[Bench]:
+    return polled_bench("readers/twn4_simple", PolledSerialSimulator.twn4(link=tmp_path / "reader"))
+
+
+def twn4_binary(tmp_path: Path) -> Iterator[Bench]:
+    simulator = PolledSerialSimulator.twn4(link=tmp_path / "reader", mode="binary", crc=True)
+    return polled_bench("readers/twn4_simple_binary", simulator)
+
+
+def wiegand(tmp_path: Path) -> Iterator[Bench]:
+    profile = firmware_profiles.load("readers/wiegand_counted")
+    hasty = profile.model_copy(update={"polling": profile.polling.model_copy(update={"silence_ms": 300})})
+    link = tmp_path / "reader"
+    with SerialAsciiSimulator.wiegand(34, form="counted_left", link=link, repeat_s=0.1) as simulator:
+        yield Bench(
+            reopen=lambda: open_reader("gate", profile=hasty, port=str(link)),
+            cards=(a_wiegand_card("04A23B4C"), a_wiegand_card("DEADBEEF")),
+            lay_on=lambda card: simulator.present(card.uid),
+            take_away=simulator.remove,
+            unplug=simulator.unplug,
+            replug=simulator.replug,
+        )
+
+
+def a_wiegand_card(data: str) -> Card:
+    return Card(uid=bytes.fromhex(data), technology=Technology.EM4100, assurance=Assurance.LOSSY)
+
+
+FRAMED = [stronglink, twn4, twn4_binary, wiegand]
+
+
+@pytest.fixture(params=[simulated, rdm6300, id12la, pn532, *FRAMED], ids=lambda make: make.__name__)
 def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
     yield from request.param(tmp_path)
 

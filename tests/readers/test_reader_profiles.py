@@ -22,6 +22,10 @@ REJECT = [pytest.param(p, v, id=f"{p.id}: {v.name}") for p in PROFILES for v in 
 GARBAGE = {
     "em4100_ascii": (b"\xff\x00U6200\r\n\x03", b"\x026200E3", b"\x0262"),
     "pn532_hsu": (b"\x55\x55\x00\xa5\xff", bytes.fromhex("0000FF05FBD5"), b"\x00\x00\xff"),
+    "stronglink": (b"\xba\x02\x01\xb9\x00\xbd", b"\xbd\x03\x01", b"\xbd\x08\x01"),
+    "twn4_simple": (b"\xff\x00\r0001803\r", b"00018038\r", b"0001"),
+    "readers/twn4_simple_binary": (b"\xff\x00\x01\x00\x00\x06", b"\x0e\x00\x00\x01\x80", b"\x04\x00\x00"),
+    "wiegand_lines": (b"\xff\x00\r\n1A38B\r", b"1A38B0A\r", b"1A38"),
     "simulated": (b"\n\n", b"no card at all\n", b"04A2"),
 }
 
@@ -44,7 +48,7 @@ def cards_of(vector: Accept) -> tuple[Card, ...]:
 
 @pytest.mark.parametrize(("profile", "vector"), ACCEPT)
 def test_an_accepted_vector_is_read_whole_byte_by_byte_and_in_bad_company(profile: Profile, vector: Accept):
-    before, broken_off, after = GARBAGE[profile.driver]
+    before, broken_off, after = GARBAGE.get(profile.id) or GARBAGE[profile.driver]
     expected = [cards_of(vector)]
     assert decode(profile, vector.raw) == expected
     assert decode(profile, *(bytes([byte]) for byte in vector.raw)) == expected
