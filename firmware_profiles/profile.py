@@ -153,7 +153,8 @@ class Framing(Strict):
     """Parameters of the codec. `trailer`: bytes between the check and the end byte of an EM4100 ASCII frame.
 
     `function`, `register_address` and `register_count` are what a charger is asked over Modbus; addresses are those on
-    the wire, from 0. `unit` is the Modbus unit.
+    the wire, from 0. `unit` is the Modbus unit. `firmware_address` and `firmware_count` are where its version stands, in
+    ASCII, filled up with NUL.
 
     `mode` and `crc` are those of the TWN4's Simple Protocol. `wiegand` is how a converter writes the bits:
     "counted_left" and "counted_right" with two digits that say how many there are, all of them, filled up with zeros
@@ -164,6 +165,8 @@ class Framing(Strict):
     function: Literal["holding", "input"] | None = None
     register_address: int | None = Field(default=None, ge=0, le=65_535)
     register_count: int | None = Field(default=None, ge=1, le=40)
+    firmware_address: int | None = Field(default=None, ge=0, le=65_535)
+    firmware_count: int | None = Field(default=None, ge=1, le=40)
     unit: int = Field(default=1, ge=0, le=255)
     mode: Literal["ascii", "binary"] | None = None
     crc: bool = False
@@ -371,6 +374,9 @@ def _codec(profile: Profile) -> str | None:
     asked = (profile.framing.function, profile.framing.register_address, profile.framing.register_count)
     if (profile.driver == "charger_register") != (None not in asked) or len({each is None for each in asked}) > 1:
         return "framing: function, register_address and register_count belong to driver charger_register, all of them"
+    version = (profile.framing.firmware_address, profile.framing.firmware_count)
+    if version != (None, None) and (profile.driver != "charger_register" or None in version):
+        return "framing: firmware_address and firmware_count belong to driver charger_register, both of them"
     text = profile.uid.text if profile.uid is not None else None
     if (text is not None) != (profile.driver in ("hid_keys", "charger_register")):
         return "uid.text belongs to the drivers hid_keys and charger_register"

@@ -5,12 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from drivers.cards.proof import CardKeys
     from drivers.readers.reader import Reader
     from firmware_profiles.profile import Profile
 
 
-def open_reader(name: str, *, profile: Profile, port: str) -> Reader:
-    """The reader, not opened yet: run() opens it and goes on trying. ValueError if the profile is of no reader."""
+def open_reader(name: str, *, profile: Profile, port: str, keys: CardKeys | None = None) -> Reader:
+    """The reader, not opened yet: run() opens it and goes on trying. ValueError if the profile is of no reader.
+
+    `keys`: what cards must prove at a reader that can talk to them; the others tell UIDs, and the policy knows that.
+    """
     match profile.driver:
         case "em4100_ascii" | "wiegand_lines":
             from drivers.readers.serial_ascii import SerialAsciiReader
@@ -19,11 +23,23 @@ def open_reader(name: str, *, profile: Profile, port: str) -> Reader:
         case "pn532_hsu":
             from drivers.readers.pn532 import Pn532Reader
 
-            return Pn532Reader(name, profile=profile, port=port)
+            return Pn532Reader(name, profile=profile, port=port, keys=keys)
         case "stronglink" | "twn4_simple":
             from drivers.readers.polled_serial import PolledSerialReader
 
             return PolledSerialReader(name, profile=profile, port=port)
+        case "pcsc":
+            from drivers.readers.pcsc import PcscReader
+
+            return PcscReader(name, profile=profile, port=port)
+        case "hid_keys":
+            from drivers.readers.hid_keys import HidKeysReader
+
+            return HidKeysReader(name, profile=profile, port=port)
+        case "charger_register":
+            from drivers.readers.charger_register import ChargerRegisterReader
+
+            return ChargerRegisterReader(name, profile=profile, port=port)
         case "simulated":
             from drivers.readers.simulated import SimulatedReader
 

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from typing import TYPE_CHECKING
 
 from drivers.readers.decoders import open_decoder
-from drivers.readers.reader import Card, Emit, Feedback, ReaderFound, Seen
+from drivers.readers.listening import Listening
+from drivers.readers.reader import Emit, Feedback, ReaderFound
 from drivers.readers.rejects import Rejected
-from drivers.readers.sightings import Confirmation, EmptyPolls
 from drivers.readers.supervision import ReaderGone, State, Supervision
 from drivers.serial_port import SerialPort
 
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 READ_BYTES = 256  # a quarter of a second at 9600 baud
 BREATHER_S = 0.02  # after a full read: whatever sends faster than any reader gets 13 kB/s of our attention
 NOISE_BYTES = 4_096  # four seconds at 9600 baud without one good frame: this is no reader of ours
-SAME_CARD_MS = 25  # a repeated frame sooner than any reader's next one says nothing new
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +56,7 @@ class SerialAsciiReader:
     async def _connect(self, emit: Emit) -> None:
         loop = asyncio.get_running_loop()
         decoder = open_decoder(self._profile)
-        listening = _Listening(self.name, self._profile.confirm_frames, silence_s=self._silence_s, emit=emit)
+        listening = Listening(self.name, self._profile.confirm_frames, silence_s=self._silence_s, emit=emit)
         noise_bytes = 0
         with SerialPort(self._port, baud=self._baud) as port:
             emit(self._found())
@@ -92,40 +90,3 @@ class SerialAsciiReader:
             firmware="unknown",
             findings=("cannot be asked whether it is alive; only the loss of its port is noticed",),
         )
-
-
-class _Listening:
-    """One connection's frames as Seen events, with the empty polls that the device never sends."""
-
-    def __init__(self, name: str, confirm_frames: int, *, silence_s: float, emit: Emit) -> None:
-        self.empty_at_s: float | None = None  # on the loop's clock; None: nothing to tell
-        self._name = name
-        self._silence_s = silence_s
-        self._emit = emit
-        self._confirmation = Confirmation(confirm_frames, within_ms=round(silence_s * 1_000))
-        self._empty_polls = EmptyPolls()
-        self._told: tuple[tuple[Card, ...], int] = ((), 0)
-
-    def heard(self, cards: tuple[Card, ...], *, now_s: float) -> None:
-        now_ms = _monotonic_ms()
-        if self.empty_at_s is not None:  # a sound frame is no silence, believed or not
-            self.empty_at_s = now_s + self._silence_s
-        if not self._confirmation.confirms(cards, now_ms):
-            return
-        self._empty_polls.card_seen()
-        self.empty_at_s = now_s + self._silence_s
-        told_cards, told_ms = self._told
-        if cards != told_cards or now_ms - told_ms >= SAME_CARD_MS:
-            self._told = (cards, now_ms)
-            self._emit(Seen(reader=self._name, cards=cards, monotonic_ms=now_ms))
-
-    def silent(self, *, next_in_s: float) -> None:
-        now_ms = _monotonic_ms()
-        if self._empty_polls.empty(now_ms):
-            self._emit(Seen(reader=self._name, cards=(), monotonic_ms=now_ms))
-        loop_s = asyncio.get_running_loop().time()
-        self.empty_at_s = loop_s + next_in_s if self._empty_polls.outstanding else None
-
-
-def _monotonic_ms() -> int:
-    return time.monotonic_ns() // 1_000_000
