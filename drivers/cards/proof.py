@@ -105,9 +105,9 @@ class Proving:
             self._torn += 1
             if self._torn < TORN_TRIES:
                 return None
-            proven = replace(card, doubt=Doubt.TORN)
-        else:
-            self._torn = 0
+            self._known = None  # held still, it may prove itself yet
+            return (replace(card, doubt=Doubt.TORN),)
+        self._torn = 0
         self._known = (card, proven)
         return (proven,)
 

@@ -13,11 +13,23 @@ import contextlib
 import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from drivers.readers.pn532_frames import TARGETS_ANSWER, targets
+from drivers.cards.apdu import CardTorn, NotGenuine
+from drivers.cards.iso_dep import IsoDep
+from drivers.cards.proof import CardKeys, Link, NoKeys, Proving
+from drivers.readers.pn532_frames import HAS_ATS, TARGETS_ANSWER, targets
 from drivers.readers.pn532_transport import HOME_BAUD, Awake, Pn532Transport
-from drivers.readers.reader import UID_SIZES_14443A, Card, Emit, Feedback, ReaderFound, Seen, card_14443a
+from drivers.readers.reader import (
+    UID_SIZES_14443A,
+    Card,
+    Emit,
+    Feedback,
+    ReaderFound,
+    Seen,
+    card_14443a,
+)
 from drivers.readers.rejects import Rejected
 from drivers.readers.sightings import EmptyPolls
 from drivers.readers.stop import Stop
@@ -37,10 +49,11 @@ log = logging.getLogger(__name__)
 
 
 class Pn532Reader:
-    def __init__(self, name: str, *, profile: Profile, port: str) -> None:
+    def __init__(self, name: str, *, profile: Profile, port: str, keys: CardKeys | None = None) -> None:
         self.name = name
         self._profile = profile
         self._port = port
+        self._keys = keys or NoKeys()
         self._supervision = Supervision(name, path=port, connect=self._connect)
 
     @property
@@ -72,7 +85,7 @@ class Pn532Reader:
         transport = Pn532Transport(self._port, stop)
         try:
             with contextlib.suppress(_Stopped):
-                _Polling(self.name, self._profile, transport, stop).until_stopped(emit)
+                _Polling(self.name, self._profile, transport, stop, self._keys).until_stopped(emit)
         finally:
             transport.close()
 
@@ -84,8 +97,9 @@ class _Stopped(Exception):
 class _Polling:
     """One connection: nfcpy's device over an open transport."""
 
-    def __init__(self, name: str, profile: Profile, transport: Pn532Transport, stop: Stop) -> None:
+    def __init__(self, name: str, profile: Profile, transport: Pn532Transport, stop: Stop, keys: CardKeys) -> None:
         self._name = name
+        self._proving = Proving(keys)
         self._profile = profile
         self._transport = transport
         self._stop = stop
@@ -119,7 +133,7 @@ class _Polling:
         while True:
             began_s = time.monotonic()
             try:
-                cards = self._look(frontend)
+                cards = self._proving.looked(self._look(frontend), partial(self._conversation, frontend))
                 failed = 0
             except Exception as error:  # nfcpy lets through what its parsing trips over: IndexError, TypeError, ...
                 failed += 1
@@ -127,13 +141,36 @@ class _Polling:
                     raise self._ended_by(error) from error
                 log.debug("reader %s: poll failed (%s)", self._name, type(error).__name__)
             else:
-                now_ms = time.monotonic_ns() // 1_000_000
-                if cards:
-                    empty_polls.card_seen()
-                if cards or empty_polls.empty(now_ms):
-                    emit(Seen(reader=self._name, cards=cards, monotonic_ms=now_ms))
+                self._tell(cards, empty_polls, emit)
             if self._stop.wait(began_s + self._poll_s - time.monotonic()):
                 raise _Stopped
+
+    def _tell(self, cards: tuple[Card, ...] | None, empty_polls: EmptyPolls, emit: Emit) -> None:
+        if cards is None:
+            return  # it is being laid on or taken away: the next look knows more
+        now_ms = time.monotonic_ns() // 1_000_000
+        if cards:
+            empty_polls.card_seen()
+        if cards or empty_polls.empty(now_ms):
+            emit(Seen(reader=self._name, cards=cards, monotonic_ms=now_ms))
+
+    def _conversation(self, frontend: Any) -> Link:
+        """With the one card in the field, selected anew: after the search for a second one it may be asleep."""
+        nfc = _nfc()
+        target = frontend.sense(nfc.clf.RemoteTarget("106A"), iterations=1)
+        if target is None or not target.sel_res:
+            raise CardTorn("the card is gone")
+        if not target.sel_res[0] & HAS_ATS:
+            raise NotGenuine("the card does not speak ISO 14443-4")
+
+        def exchange(frame: bytes, wait_s: float) -> bytes:
+            try:
+                return bytes(frontend.exchange(bytearray(frame), wait_s))
+            except nfc.clf.CommunicationError as error:
+                raise CardTorn("the card does not answer") from error
+
+        blocks = IsoDep(exchange)
+        return Link(transceive=blocks.transceive, historical=blocks.activate())
 
     def _look(self, frontend: Any) -> tuple[Card, ...]:
         """Who is there. sense() asks for one card; only when there is one is the chip asked for a second."""
