@@ -35,11 +35,13 @@ from agent.core.effects import Reply
 from agent.core.pins import PIN
 from agent.core.positions import Position
 from agent.core.prices import ZERO, Prices, plain_prices
-from agent.core.requests import Place, Told
+from agent.core.quotes import MAX_DOCUMENT_BYTES, Quote
+from agent.core.requests import Place, Source, Told
 from agent.core.tapping import OUTCOMES
 from agent.core.tariff.tariffs import Basis
 from agent.evidence.collection import NoEvidence
 from agent.journal import JournalError, StorageBroken
+from agent.ocpi.quotes import QuoteUnfit, read_quote
 from agent.openapi import description
 from agent.runtime import VERSION, Runtime, UnknownDevice
 from agent.service import NotStored
@@ -101,6 +103,21 @@ class PricesBody(Body):
     until: AwareDatetime | None = None
 
 
+class TariffBody(Body):
+    """The tariff that the driver was shown: an OCPI document as text, kept exactly as it is given."""
+
+    document: Annotated[str, Field(max_length=MAX_DOCUMENT_BYTES)]
+    zone: Annotated[str, Field(max_length=64)] | None = None
+    """The location's time zone, IANA: without it no local time of the tariff can be told."""
+
+    @property
+    def quote(self) -> Quote:
+        try:
+            return read_quote(self.document, self.zone)
+        except QuoteUnfit as error:
+            raise Problem(422, f"tariff: {error}") from error
+
+
 class InputBody(Body):
     """What the driver was asked for (`needs` of the answer before)."""
 
@@ -113,12 +130,14 @@ class TellingBody(Body):
     """What the caller knows of this charge and the device may not."""
 
     prices: PricesBody | None = None
+    tariff: TariffBody | None = None
     soc_percent: Percent | None = None
     input: InputBody = InputBody()
 
     def told(self) -> Told:
         return Told(
             prices=None if self.prices is None else prices_of(self.prices),
+            quote=None if self.tariff is None else self.tariff.quote,
             soc_percent=self.soc_percent,
             pin=self.input.pin,
             odometer_km=self.input.odometer_km,
@@ -147,6 +166,13 @@ class PositionBody(Body):
         )
 
 
+class MeasuredBody(PositionBody):
+    """Where the vehicle is, measured `age_s` ago: now, unless it says otherwise. It holds until it is too old."""
+
+    accuracy_m: Annotated[int, Field(ge=0)]
+    age_s: Annotated[int, Field(ge=0, le=86_400)] = 0
+
+
 class DecisionBody(TellingBody):
     uid: Uid
     charger: str | None = None
@@ -161,6 +187,7 @@ class DecisionBody(TellingBody):
 
 class EventBody(Body):
     event: Literal["plugged_in", "unplugged", "started", "metered", "stopped", "faulted", "found"]
+    evse: Annotated[str, Field(max_length=48)] | None = None
     session: Text | None = None
     meter_wh: Annotated[int, Field(ge=0, le=REGISTER_LIMIT_WH)] | None = None
     power_w: Annotated[int, Field(ge=-REGISTER_LIMIT_WH, le=REGISTER_LIMIT_WH)] | None = None
@@ -178,6 +205,7 @@ MODELS: dict[str, type[Body]] = {
     "post /v1/decisions": DecisionBody,
     "post /v1/taps": TapBody,
     "post /v1/chargers/{name}/events": EventBody,
+    "put /v1/position": MeasuredBody,
     "post /v1/journal/export": ExportBody,
 }
 
@@ -213,6 +241,7 @@ class Api:
             Route("/v1/decisions", self.decide, methods=["POST"]),
             Route("/v1/taps", self.tap, methods=["POST"]),
             Route("/v1/chargers/{name}/events", self.report, methods=["POST"]),
+            Route("/v1/position", self.position, methods=["PUT"]),
             Route("/v1/contracts", self.contracts, methods=["GET"]),
             Route("/v1/contracts/sign-authorization", self.sign_authorization, methods=["POST"]),
             Route("/v1/contracts/sign-installation", self.sign_installation, methods=["POST"]),
@@ -258,6 +287,8 @@ class Api:
             connector=body.connector,
             power_w=body.power_w,
             position=None if body.position is None else body.position.position(),
+            source=Source.REQUEST if body.evse or body.site or body.network or body.country else None,
+            measured_by=None if body.position is None else Source.REQUEST,
         )
         asked = observations.DecisionRequested(
             request=secrets.token_hex(8),
@@ -280,6 +311,10 @@ class Api:
     async def report(self, request: Request) -> Response:
         name = request.path_params["name"]
         self._runtime.report(name, event_of(name, await read(request, EventBody)))
+        return JSONResponse({"accepted": True}, status_code=202)
+
+    async def position(self, request: Request) -> Response:
+        self._runtime.position((await read(request, MeasuredBody)).position())
         return JSONResponse({"accepted": True}, status_code=202)
 
     async def contracts(self, request: Request) -> Response:
@@ -479,7 +514,7 @@ def event_of(name: str, body: EventBody) -> charger_events.ChargerEvent:
     meter = body.meter_wh or 0
     match body.event:
         case "plugged_in":
-            return charger_events.PluggedIn(charger=name, monotonic_ms=now)
+            return charger_events.PluggedIn(charger=name, evse=body.evse, monotonic_ms=now)
         case "unplugged":
             return charger_events.Unplugged(charger=name, monotonic_ms=now)
         case "started":
@@ -501,5 +536,10 @@ def event_of(name: str, body: EventBody) -> charger_events.ChargerEvent:
             return charger_events.Faulted(charger=name, code=body.code or "unknown", monotonic_ms=now)
         case "found":
             return charger_events.ChargerFound(
-                charger=name, state=body.state, session=body.session, meter_wh=body.meter_wh, monotonic_ms=now
+                charger=name,
+                state=body.state,
+                session=body.session,
+                meter_wh=body.meter_wh,
+                evse=body.evse,
+                monotonic_ms=now,
             )

@@ -22,6 +22,8 @@ class Board:
     link: Health = field(default_factory=lambda: Health(state="off"))
     storage: Health = field(default_factory=lambda: Health(state="ok"))
     policy: Health = field(default_factory=lambda: Health(state="none"))
+    # What measures where we are; None when nothing is configured to.
+    receiver: Health | None = None
     # Of the connection to the broker; None when it is plain or there is no broker.
     certificate: Health | None = None
     alarms: dict[str, str] = field(default_factory=dict)

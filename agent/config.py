@@ -118,6 +118,14 @@ class Journal(Section):
     max_bytes: Annotated[int, Field(ge=1024 * 1024)] = 256 * 1024 * 1024
 
 
+class Gpsd(Section):
+    """A gpsd that tells where the vehicle is. `device`: the path of one of its receivers, where it has several."""
+
+    host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
+    port: Annotated[int, Field(ge=1, le=65535)] = 2947
+    device: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+
+
 class Reader(Section):
     name: Name
     profile: str
@@ -141,6 +149,7 @@ class Charger(Section):
     """`profile` api: the gateway's own software reports over the local API. The place is the policy's input.
 
     `connector` is its type in OCPI's words, such as IEC_62196_T2; `power_w` is what the charging point is rated for.
+    `tariff` is an OCPI file whose local times are in `zone`, an IANA name; it prices the session and not `prices`.
     Without a `meter` no limit of energy or cost can be held: the policy says what that means.
     """
 
@@ -157,11 +166,19 @@ class Charger(Section):
     longitude: Annotated[Decimal, Field(ge=-180, le=180)] | None = None
     meter: bool = True
     prices: Prices | None = None
+    tariff: Path | None = None
+    zone: str | None = None
 
     @model_validator(mode="after")
     def position_is_whole(self) -> Charger:
         if (self.latitude is None) != (self.longitude is None):
             raise ValueError("a position needs both latitude and longitude")
+        return self
+
+    @model_validator(mode="after")
+    def price_is_one(self) -> Charger:
+        if self.tariff is not None and self.prices is not None:
+            raise ValueError("prices and tariff both say what it costs: leave one out")
         return self
 
 
@@ -203,6 +220,7 @@ class Config(Section):
     time: Time = Time()
     sessions: Sessions = Sessions()
     journal: Journal = Journal()
+    gpsd: Gpsd | None = None
     contracts: Contracts | None = None
     reader: tuple[Reader, ...] = ()
     charger: tuple[Charger, ...] = ()
@@ -285,6 +303,8 @@ def anchored(section: Section, folder: Path) -> Section:
             changes[name] = folder / value
         elif isinstance(value, Section):
             changes[name] = anchored(value, folder)
+        elif isinstance(value, tuple) and value and all(isinstance(each, Section) for each in value):
+            changes[name] = tuple(anchored(each, folder) for each in value)
     return section.model_copy(update=changes)
 
 

@@ -11,8 +11,11 @@ from agent.core import observations
 from agent.core.facts import RecordsQuarantined
 from agent.core.instants import Instant
 from agent.core.observations import Observation
+from agent.core.requests import Source
+from agent.core.whereabouts import Fix
 from agent.identity import Identity
 from drivers.chargers import charger as chargers
+from drivers.positions import receiver as receivers
 from drivers.readers import reader as readers
 from sync import ports
 
@@ -48,7 +51,7 @@ def from_charger(event: chargers.ChargerEvent, board: Board, now: Instant) -> Ob
     match event:
         case chargers.PluggedIn():
             board.chargers[event.charger] = Health(state=chargers.ChargerState.PLUGGED, since=now.utc)
-            return observations.PluggedIn(charger=event.charger)
+            return observations.PluggedIn(charger=event.charger, evse=event.evse)
         case chargers.Unplugged():
             board.chargers[event.charger] = Health(state=chargers.ChargerState.AVAILABLE, since=now.utc)
             return observations.Unplugged(charger=event.charger)
@@ -82,11 +85,41 @@ def from_charger(event: chargers.ChargerEvent, board: Board, now: Instant) -> Ob
                 state=event.state,
                 session=event.session,
                 meter_wh=event.meter_wh,
+                evse=event.evse,
             )
         case chargers.ChargerLost():
             board.chargers[event.charger] = Health(state="lost", detail=f"{event.cause}; {event.hint}", since=now.utc)
             log.warning("charger %s is lost: %s; %s", event.charger, event.cause, event.hint)
             return observations.ChargerLost(charger=event.charger, cause=event.cause)
+        case _:
+            assert_never(event)
+
+
+def from_receiver(event: receivers.ReceiverEvent, board: Board, now: Instant) -> Observation | None:
+    match event:
+        case receivers.Measured():
+            if board.receiver is None or board.receiver.state != "fix":
+                board.receiver = Health(state="fix", since=now.utc)
+            return observations.Positioned(
+                fix=Fix(
+                    source=Source.GPSD,
+                    latitude_udeg=event.latitude_udeg,
+                    longitude_udeg=event.longitude_udeg,
+                    accuracy_m=event.accuracy_m,
+                    measured_ms=boot_ms(event.monotonic_ms, readers_now_ms=chargers.monotonic_ms()),
+                )
+            )
+        case receivers.Unmeasured():
+            board.receiver = Health(state="no fix", detail=event.cause, since=now.utc)
+            return None
+        case receivers.ReceiverFound():
+            board.receiver = Health(state="ready", detail=event.detail, since=now.utc)
+            log.info("positions come from %s", event.detail)
+            return None
+        case receivers.ReceiverLost():
+            board.receiver = Health(state="lost", detail=f"{event.cause}; {event.hint}", since=now.utc)
+            log.warning("no positions: %s; %s", event.cause, event.hint)
+            return None
         case _:
             assert_never(event)
 

@@ -61,6 +61,9 @@ def description(version: str, bodies: dict[str, dict[str, Any]]) -> dict[str, An
                 status="202",
             )
         },
+        "/v1/position": {
+            "put": operation("Where the vehicle is, measured by the gateway's own software", _OBJECT, status="202")
+        },
         "/v1/contracts": {
             "get": operation("The ISO 15118 contracts in the vehicle's wallet, with states", contracts.LIST)
         },

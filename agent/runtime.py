@@ -10,7 +10,7 @@ import asyncio
 import json
 import logging
 import secrets
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, suppress
 from dataclasses import asdict
 from datetime import timedelta
@@ -36,9 +36,11 @@ from agent.core.memory import Setup, Timing
 from agent.core.observations import Presented
 from agent.core.positions import Position
 from agent.core.prices import plain_prices
-from agent.core.requests import Place, Told
+from agent.core.quotes import Quote
+from agent.core.requests import Place, Source, Told
 from agent.core.sessions import Session, fold
-from agent.edge import from_charger, from_reader, from_uplink
+from agent.core.whereabouts import Fix
+from agent.edge import from_charger, from_reader, from_receiver, from_uplink
 from agent.enrolment import Enrolment, tls_of
 from agent.evidence.collection import documents_of, span_of, told
 from agent.first_root import RootUnusable, read_root
@@ -47,6 +49,7 @@ from agent.identity import Identity
 from agent.journal import Journal, StorageFull
 from agent.listeners import Lines, Listeners
 from agent.notify import Notifier
+from agent.ocpi.quotes import QuoteUnfit, quote_of, read_quote_file
 from agent.past import history_of
 from agent.performer import Performer
 from agent.service import Service
@@ -58,6 +61,7 @@ from agent.wire import open_envelope
 from drivers.chargers import open_charger
 from drivers.chargers.api import ApiCharger, Asked
 from drivers.chargers.charger import Charger, ChargerEvent
+from drivers.positions.receiver import Receiver, ReceiverEvent
 from drivers.readers import open_reader
 from drivers.readers.reader import Reader, ReaderEvent, card_from_text
 from firmware_profiles import load as load_profile
@@ -114,6 +118,7 @@ class Runtime:
             for each in config.reader
         }
         self.chargers: dict[str, Charger] = {each.name: self._charger(each.name) for each in config.charger}
+        self.receiver = receiver_of(config)
         self._tasks: asyncio.TaskGroup | None = None
         self._loop: asyncio.AbstractEventLoop
         self.service = Service(
@@ -185,6 +190,8 @@ class Runtime:
         for name, charger in self.chargers.items():
             parts[f"charger {name}"] = charger.run(partial(self._from_thread, self._on_charger))
             parts[f"commands to {name}"] = self.service.performer.command_charger(name)
+        if self.receiver is not None:
+            parts["positions"] = self.receiver.run(self._on_receiver)
         if self.uplink is not None:
             parts["uplink"] = self.uplink.run()
         if self.certificate is not None:
@@ -237,6 +244,8 @@ class Runtime:
                 network=asked.context.network,
                 country=asked.context.country,
                 position=position,
+                source=Source.REQUEST,
+                measured_by=None if position is None else Source.REQUEST,
             ),
             told=told,
         )
@@ -257,13 +266,24 @@ class Runtime:
             raise UnknownDevice(f"charger {name!r} does not report here; those that do: {', '.join(ours) or 'none'}")
         charger.report(event)
 
+    def position(self, position: Position) -> None:
+        """Where the gateway's own software says that the vehicle is."""
+        fix = Fix(
+            source=Source.API,
+            latitude_udeg=position.latitude_udeg,
+            longitude_udeg=position.longitude_udeg,
+            accuracy_m=position.accuracy_m,
+            measured_ms=self.clock.now().monotonic_ms - (position.age_s or 0) * 1000,
+        )
+        self.service.tell(observations.Positioned(fix=fix))
+
     async def status(self) -> dict[str, Any]:
         statistics = asdict(await self.store.ask(lambda journal: journal.statistics()))
         device = {"fleet": self.config.device.fleet, "device": self.config.device.name, "version": VERSION}
         return device | views.status_of(self.service.agent.state, self.service.board, statistics, self.clock.now())
 
     async def sessions(self, limit: int) -> list[dict[str, Any]]:
-        running = [views.running(session) for session in self.service.agent.state.open_sessions]
+        running = [views.running(session, self.clock.now()) for session in self.service.agent.state.open_sessions]
         return [*running, *await self.store.ask(lambda journal: views.finished(journal, limit))]
 
     async def decision(self, wanted: str) -> dict[str, Any] | None:
@@ -299,6 +319,11 @@ class Runtime:
 
     def _on_charger(self, event: ChargerEvent) -> None:
         self.service.tell(from_charger(event, self.service.board, self.clock.now()))
+
+    def _on_receiver(self, event: ReceiverEvent) -> None:
+        seen = from_receiver(event, self.service.board, self.clock.now())
+        if seen is not None:
+            self.service.tell(seen)
 
     def _on_uplink(self, event: UplinkEvent) -> None:
         if isinstance(event, PolicyHint | Connected):
@@ -465,6 +490,8 @@ def setup_of(config: Config) -> Setup:
                 connector=each.connector,
                 power_w=each.power_w,
                 position=position_of(each.latitude, each.longitude),
+                source=Source.CONFIGURATION if each.evse or each.site else None,
+                measured_by=Source.CONFIGURATION if each.latitude is not None else None,
             )
             for each in config.charger
         },
@@ -472,6 +499,7 @@ def setup_of(config: Config) -> Setup:
         prices={
             each.name: plain_prices(**each.prices.model_dump()) for each in config.charger if each.prices is not None
         },
+        quotes=dict(quotes_of(config)),
         unmetered=frozenset(each.name for each in config.charger if not each.meter),
         timing=Timing(
             start_timeout_ms=int(sessions.start_timeout_s * 1000),
@@ -480,6 +508,25 @@ def setup_of(config: Config) -> Setup:
             meter_record_every_ms=int(sessions.meter_record_every_s * 1000),
         ),
     )
+
+
+def quotes_of(config: Config) -> Iterator[tuple[str, Quote]]:
+    """A tariff that cannot be read is an unknown price, and no reason not to start: `roamkey check` tells it."""
+    for each in config.charger:
+        if each.tariff is None:
+            continue
+        try:
+            yield each.name, read_quote_file(each.tariff, each.zone)
+        except QuoteUnfit as error:
+            log.error("charger %s: its price is unknown: %s", each.name, error)
+
+
+def receiver_of(config: Config) -> Receiver | None:
+    if config.gpsd is None:
+        return None
+    from drivers.positions.gpsd import Gpsd
+
+    return Gpsd(config.gpsd.host, config.gpsd.port, device=config.gpsd.device)
 
 
 def position_of(latitude: Decimal | None, longitude: Decimal | None) -> Position | None:
@@ -504,5 +551,5 @@ def sealed_in_doubt(journal: Journal, *, boot: str) -> bool:
 
 
 def open_sessions(journal: Journal) -> tuple[Session, ...]:
-    folded = (fold(facts) for facts in journal.open_sessions())
+    folded = (fold(facts, quote_of) for facts in journal.open_sessions())
     return tuple(session for session in folded if session is not None)

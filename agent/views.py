@@ -11,8 +11,13 @@ from agent.board import Board, Health
 from agent.core.facts import DecisionMade, SessionEnded
 from agent.core.instants import Instant
 from agent.core.memory import State
+from agent.core.prices import CostLimit
+from agent.core.requests import Place
 from agent.core.rules import freshness, policy_age
-from agent.core.sessions import Session
+from agent.core.running_cost import Cost
+from agent.core.sessions import Session, cost_so_far, duration
+from agent.core.sites import Sites
+from agent.core.whereabouts import located
 from agent.journal import Journal
 from agent.wire import NAMESPACE, TYPES, open_envelope
 
@@ -41,22 +46,38 @@ def status_of(state: State, board: Board, statistics: dict[str, Any], now: Insta
         "certificate": health_of(board.certificate) if board.certificate is not None else None,
         "storage": health_of(board.storage),
         "readers": {name: health_of(health) for name, health in sorted(board.readers.items())},
+        "receiver": health_of(board.receiver) if board.receiver is not None else None,
+        "position": position_of(state, now),
         "chargers": {
             name: {**health_of(health), "reachable": name in state.reachable}
             for name, health in sorted(board.chargers.items())
         },
-        "open_sessions": [running(session) for session in state.open_sessions],
+        "open_sessions": [running(session, now) for session in state.open_sessions],
         "alarms": dict(sorted(board.alarms.items())),
         "taps": board.taps,
         "dropped_looks": board.dropped_looks,
     }
 
 
+def position_of(state: State, now: Instant) -> dict[str, Any] | None:
+    """Where a mobile reader is now, as a decision would see it; None where nobody measured."""
+    sites = state.policy.sites if state.policy is not None else Sites()
+    place = located(Place(), sites, state.fixes.values(), now)
+    return None if place.position is None else plain_place(place)
+
+
+def plain_place(place: Place) -> dict[str, Any]:
+    known = {name: value for name, value in asdict(place).items() if value is not None}
+    if place.position is not None:
+        known["position"] = {name: value for name, value in known["position"].items() if value is not None}
+    return known
+
+
 def health_of(health: Health) -> dict[str, Any]:
     return {**asdict(health), "since": stamp(health.since) if health.since is not None else None}
 
 
-def running(session: Session) -> dict[str, Any]:
+def running(session: Session, now: Instant) -> dict[str, Any]:
     """An open session as it stands in memory: its meter may be ahead of the journal's last sample."""
     return {
         "session": session.id,
@@ -69,7 +90,22 @@ def running(session: Session) -> dict[str, Any]:
         "energy_wh": session.energy_wh,
         "max_energy_wh": session.max_energy_wh,
         "interrupted": session.interrupted,
+        "cost": cost_now(session, now),
+        "max_cost": None if session.cost is None else money(session.cost.prices.currency, session.cost),
+        "tariff_sha256": None if session.quote is None else session.quote.sha256,
     }
+
+
+def cost_now(session: Session, now: Instant) -> dict[str, Any] | None:
+    """At its last meter reading, if it ended now; None while nobody knows what it costs."""
+    cost = cost_so_far(session, duration(session, now)[0], session.power_w)
+    return None if cost is None else money(cost.currency, cost)
+
+
+def money(currency: str, amount: Cost | CostLimit) -> dict[str, Any]:
+    """Amounts as text, as in the records."""
+    sides = {"net": amount.net, "gross": amount.gross}
+    return {"currency": currency, **{name: None if side is None else f"{side:f}" for name, side in sides.items()}}
 
 
 def finished(journal: Journal, limit: int) -> list[dict[str, Any]]:

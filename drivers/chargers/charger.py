@@ -39,8 +39,11 @@ class StopReason(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PluggedIn:
+    """`evse`: which charging point this is, where the link to it says so."""
+
     charger: str
     monotonic_ms: int
+    evse: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +95,7 @@ class ChargerFound:
     session: str | None
     meter_wh: int | None
     monotonic_ms: int
+    evse: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
