@@ -12,16 +12,19 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from functools import partial
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
 from agent.certificate_watch import inspect
 from agent.certificates import Standing
 from agent.clock import SystemClock
-from agent.config import Config
+from agent.config import Config, Contracts
+from agent.contract_desk import inspect_keys
 from agent.core.instants import ClockQuality, Instant
 from agent.enrolment import tls_of
 from agent.first_root import RootUnusable, read_root
+from agent.ocpi.quotes import QuoteUnfit, read_quote_file
 from agent.vault import VaultError, read_token_key
 from firmware_profiles import load as load_profile
 from firmware_profiles.profile import ProfileError
@@ -63,6 +66,10 @@ def examine(config: Config) -> Iterator[Finding]:
     for charger in config.charger:
         if charger.profile != "api":
             yield from device(f"charger {charger.name}", charger.profile, charger.port)
+        if charger.tariff is not None:
+            yield usable(f"tariff of {charger.name}", charger.tariff, partial(read_quote_file, zone=charger.zone))
+    if config.contracts is not None:
+        yield contract_keys(config.contracts, config.contracts_folder)
     yield clock(config)
     yield from certificate(config)
     yield broker(config)
@@ -97,7 +104,7 @@ def folder(what: str, path: Path) -> Finding:
 def usable(what: str, path: Path, read: Callable[[Path], object]) -> Finding:
     try:
         read(path)
-    except (RootUnusable, VaultError) as error:
+    except (RootUnusable, VaultError, QuoteUnfit) as error:
         return Finding(what=what, verdict=Verdict.BAD, detail=str(error))
     if what == "token key" and path.stat().st_mode & (stat.S_IROTH | stat.S_IWOTH):
         return Finding(what=what, verdict=Verdict.WORSE, detail=f"{path} is open to every user: chmod 0600")
@@ -121,6 +128,16 @@ def device(what: str, profile: str, port: str) -> Iterator[Finding]:
         yield Finding(what=what, verdict=Verdict.BAD, detail=detail)
     else:
         yield Finding(what=what, verdict=Verdict.GOOD, detail=f"{profile} at {port}")
+
+
+def contract_keys(settings: Contracts, folder: Path) -> Finding:
+    """Cards are decided without them: so it is no error."""
+    from agent.contracts.key_store import KeyStoreError
+
+    try:
+        return Finding(what="contract keys", verdict=Verdict.GOOD, detail=inspect_keys(settings, folder))
+    except KeyStoreError as error:
+        return Finding(what="contract keys", verdict=Verdict.WORSE, detail=str(error))
 
 
 def clock(config: Config) -> Finding:

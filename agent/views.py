@@ -84,7 +84,7 @@ def running(session: Session, now: Instant) -> dict[str, Any]:
         "phase": session.phase.value,
         "charger": session.charger,
         "holder": {name: value for name, value in asdict(session.holder).items() if value is not None},
-        "place": {name: value for name, value in asdict(session.place).items() if value is not None},
+        "place": plain_place(session.place),
         "authorised_at": stamp(session.authorised_at),
         "started_at": stamp(session.started_at) if session.started_at is not None else None,
         "energy_wh": session.energy_wh,

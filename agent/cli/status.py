@@ -8,6 +8,7 @@ from typing import Any
 
 from agent.cli import output
 from agent.cli.client import add_service_arguments, api_of
+from agent.cli.sessions import cost_told
 
 HELP = "show how the running service is"
 
@@ -44,12 +45,30 @@ def rows(status: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
         + (f"; {status['storage']['detail']}" if status["storage"]["detail"] else "")
         + (f"; {journal['earlier_journals']} earlier journals" if journal["earlier_journals"] else ""),
     )
+    if status["receiver"] is not None:
+        yield "gpsd", status["receiver"]["state"], status["receiver"]["detail"]
+    if status["position"] is not None:
+        yield "position", *position_of(status["position"])
     for name, health in status["readers"].items():
         yield f"reader {name}", health["state"], health["detail"]
     for name, health in status["chargers"].items():
         yield f"charger {name}", health["state"], health["detail"]
     for session in status["open_sessions"]:
         holder = session["holder"].get("driver") or session["holder"].get("label") or "?"
-        yield f"session {session['session']}", session["phase"], f"{holder}, {session['energy_wh']} Wh"
+        so_far = f"{holder}, {session['energy_wh']} Wh, {cost_told(session['cost'])}".rstrip(", ")
+        yield f"session {session['session']}", session["phase"], so_far
     for code, text in status["alarms"].items():
         yield f"alarm {code}", "!", text
+
+
+def position_of(place: dict[str, Any]) -> tuple[str, str]:
+    """The site or why it is none, and what was measured."""
+    where = place["position"]
+    known = ", ".join(place[name] for name in ("network", "country") if name in place)
+    state = place.get("site") or f"unsure: {place['doubt']}" if "doubt" in place or "site" in place else "no site"
+    candidates = f" ({', '.join(place['candidates'])})" if "site" not in place and "candidates" in place else ""
+    measured = (
+        f"{where['latitude_udeg'] / 1e6:.6f} {where['longitude_udeg'] / 1e6:.6f}, "
+        f"to {where.get('accuracy_m', '?')} m, {where.get('age_s', '?')} s old, by {place.get('measured_by', '?')}"
+    )
+    return state + candidates, f"{known}; {measured}" if known else measured
