@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import random
 import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -400,25 +401,34 @@ def test_a_wrong_proof_says_what_is_wrong_with_it(proof: Proof, expected: set[Fl
 # --- names of certificates in OCPP ------------------------------------------------------------------------------------
 
 
-def test_hash_data_is_what_openssl_computes(tmp_path: Path) -> None:
-    serials = (0x01, 0x0A0B, 0x7F << 144, int.from_bytes(bytes(range(1, 21)), "big"))
-    for number, serial in enumerate(serials):
-        leaf = LEAF.but(serial=serial)
-        for name, wish in (("leaf", leaf), ("issuer", SUB_2)):
-            pem = certificate_of(wish).public_bytes(Encoding.PEM)
-            (tmp_path / f"{name}{number}.pem").write_bytes(pem)
-        command = [
-            "openssl", "ocsp", "-sha256", "-issuer", tmp_path / f"issuer{number}.pem",
-            "-cert", tmp_path / f"leaf{number}.pem", "-req_text", "-no_nonce", "-reqout", tmp_path / "request",
-        ]  # fmt: skip
-        text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        told = dict(line.strip().split(": ") for line in text.splitlines() if ": " in line)
-        data = hash_data(leaf.certificate, SUB_2.certificate)
+def test_hash_data_of_a_hundred_certificates_is_what_openssl_computes(tmp_path: Path) -> None:
+    """A leading zero nibble, a byte that would be negative, all twenty bytes; and random serials of every length."""
+    rng = random.Random(20261122)
+    serials = [0x01, 0x0A0B, 0x80, 0x7F << 144, int.from_bytes(bytes(range(1, 21)), "big"), (1 << 159) - 1]
+    serials += [rng.randrange(1, 1 << (8 * rng.randint(1, 20) - 1)) for _ in range(94)]
+    leaves = [LEAF.but(serial=serial) for serial in serials]
+    files = []
+    for number, wish in enumerate((SUB_2, *leaves)):
+        files.append(tmp_path / f"{number}.pem")
+        files[-1].write_bytes(certificate_of(wish).public_bytes(Encoding.PEM))
+    command: list[str | Path] = ["openssl", "ocsp", "-sha256", "-issuer", files[0], "-req_text", "-no_nonce"]
+    for file in files[1:]:
+        command += ["-cert", file]
+    text = subprocess.run(
+        [*command, "-reqout", tmp_path / "request"], check=True, capture_output=True, text=True
+    ).stdout
+    told = [line.strip().split(": ") for line in text.splitlines() if ": " in line]
+    names, keys, numbers = (
+        [value.lower() for key, value in told if key == wanted]
+        for wanted in ("Issuer Name Hash", "Issuer Key Hash", "Serial Number")
+    )
+    data = [hash_data(each.certificate, SUB_2.certificate) for each in leaves]
 
-        assert data.hash_algorithm == "SHA256"
-        assert data.issuer_name_hash == told["Issuer Name Hash"].lower()
-        assert data.issuer_key_hash == told["Issuer Key Hash"].lower()
-        assert data.serial_number == told["Serial Number"].lower().lstrip("0")
+    assert len(numbers) == 100
+    assert [each.issuer_name_hash for each in data] == names
+    assert [each.issuer_key_hash for each in data] == keys
+    assert [each.serial_number for each in data] == [each.lstrip("0") for each in numbers]
+    assert {each.hash_algorithm for each in data} == {"SHA256"}
 
 
 def test_hash_data_names_every_certificate_below_the_root() -> None:
