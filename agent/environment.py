@@ -19,13 +19,14 @@ from pathlib import Path
 from agent.certificate_watch import inspect
 from agent.certificates import Standing
 from agent.clock import SystemClock
-from agent.config import Config, Contracts
+from agent.config import Config, Contracts, Gpsd
 from agent.contract_desk import inspect_keys
 from agent.core.instants import ClockQuality, Instant
 from agent.enrolment import tls_of
 from agent.first_root import RootUnusable, read_root
 from agent.ocpi.quotes import QuoteUnfit, read_quote_file
 from agent.vault import VaultError, read_token_key
+from drivers.positions.gpsd_reports import LONGEST_LINE_BYTES, PROTOCOL, NotGpsd, Version, read_report
 from firmware_profiles import load as load_profile
 from firmware_profiles.profile import ProfileError
 from sync.link_errors import LinkError
@@ -70,6 +71,8 @@ def examine(config: Config) -> Iterator[Finding]:
             yield usable(f"tariff of {charger.name}", charger.tariff, partial(read_quote_file, zone=charger.zone))
     if config.contracts is not None:
         yield contract_keys(config.contracts, config.contracts_folder)
+    if config.gpsd is not None:
+        yield gpsd(config.gpsd)
     yield clock(config)
     yield from certificate(config)
     yield broker(config)
@@ -138,6 +141,24 @@ def contract_keys(settings: Contracts, folder: Path) -> Finding:
         return Finding(what="contract keys", verdict=Verdict.GOOD, detail=inspect_keys(settings, folder))
     except KeyStoreError as error:
         return Finding(what="contract keys", verdict=Verdict.WORSE, detail=str(error))
+
+
+def gpsd(settings: Gpsd) -> Finding:
+    """What it says first. It need not be there yet: until it is, a rule that asks for the place misses it."""
+    address = f"{settings.host}:{settings.port}"
+    try:
+        with socket.create_connection((settings.host, settings.port), timeout=CONNECT_TIMEOUT_S) as connection:
+            connection.settimeout(CONNECT_TIMEOUT_S)
+            said = read_report(connection.makefile("rb").readline(LONGEST_LINE_BYTES))
+    except OSError as error:
+        detail = f"{address} does not answer ({error}): until it does, nobody measures where this is"
+        return Finding(what="gpsd", verdict=Verdict.WORSE, detail=detail)
+    except NotGpsd as error:
+        return Finding(what="gpsd", verdict=Verdict.BAD, detail=f"{address} sends {error}: is that port a gpsd's?")
+    if not isinstance(said, Version) or said.protocol != PROTOCOL:
+        detail = f"{address} does not speak protocol {PROTOCOL} of gpsd"
+        return Finding(what="gpsd", verdict=Verdict.BAD, detail=detail)
+    return Finding(what="gpsd", verdict=Verdict.GOOD, detail=f"{address} answers, gpsd {said.release}")
 
 
 def clock(config: Config) -> Finding:

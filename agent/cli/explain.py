@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from typing import Any
 
 from agent.cli import output
@@ -30,7 +31,7 @@ def main(arguments: argparse.Namespace) -> int:
 def explain(decision: dict[str, Any]) -> list[str]:
     holder, place, policy = decision["holder"], decision["place"], decision.get("policy")
     who = ", ".join(f"{name} {value}" for name, value in holder.items()) or "nobody the fleet knows"
-    where = ", ".join(f"{name} {value}" for name, value in place.items()) or "an unknown place"
+    where = ", ".join(spelled(place)) or "an unknown place"
     lines = [
         f"{decision['outcome'].upper()} at {decision['time']} (clock {decision['clockquality']})",
         f"  who    {who}",
@@ -54,6 +55,25 @@ def explain(decision: dict[str, Any]) -> list[str]:
         f"OCPP 2.0.1 {decision['ocpp201']}, OICP {decision['oicp']}"
     )
     return lines
+
+
+def spelled(place: dict[str, Any]) -> Iterator[str]:
+    """What is known of the place, then who said so and why there is a doubt."""
+    for name in ("evse", "network", "country", "site", "connector", "power_w"):
+        if name in place:
+            yield f"{name} {place[name]}"
+    if "source" in place:
+        yield f"as the {place['source']} says" if place["source"] != "sites" else "by the fleet's sites"
+    if "position" in place:
+        where = place["position"]
+        yield (
+            f"{where['latitude_udeg'] / 1e6:.6f} {where['longitude_udeg'] / 1e6:.6f} "
+            f"(to {where.get('accuracy_m', '?')} m, {where.get('age_s', '?')} s old, by {place.get('measured_by', '?')})"
+        )
+    if "distance_m" in place:
+        yield f"{place['distance_m']} m from the site"
+    if "doubt" in place:
+        yield f"DOUBTFUL: {place['doubt']} {' '.join(place.get('candidates', ()))}".strip()
 
 
 def card(decision: dict[str, Any]) -> str:

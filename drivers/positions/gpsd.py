@@ -16,6 +16,7 @@ from contextlib import asynccontextmanager, suppress
 from drivers.back_off import delays_s
 from drivers.positions.gpsd_reports import (
     LONGEST_LINE_BYTES,
+    PROTOCOL,
     Complaint,
     Devices,
     Fix,
@@ -28,7 +29,6 @@ from drivers.positions.gpsd_reports import (
 from drivers.positions.receiver import Emit, Measured, ReceiverFound, ReceiverLost, Unmeasured
 
 PORT = 2947
-PROTOCOL = 3
 CONNECT_TIMEOUT_S = 5.0
 SILENCE_S = 15.0  # then it is asked for its version; a gpsd without a receiver has nothing else to say
 ANSWER_TIMEOUT_S = 5.0

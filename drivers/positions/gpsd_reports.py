@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from math import ceil, hypot, isfinite
 from typing import Any
 
+PROTOCOL = 3
 LONGEST_LINE_BYTES = 32 * 1024  # gpsd's own limit of a response is 20 KiB
 HIGHEST_ACCURACY_M = 40_000_000  # half the way round the earth: whatever is worse says nothing
 TEXT_LIMIT = 80
