@@ -68,7 +68,8 @@ def spelled(place: dict[str, Any]) -> Iterator[str]:
         where = place["position"]
         yield (
             f"{where['latitude_udeg'] / 1e6:.6f} {where['longitude_udeg'] / 1e6:.6f} "
-            f"(to {where.get('accuracy_m', '?')} m, {where.get('age_s', '?')} s old, by {place.get('measured_by', '?')})"
+            f"(to {where.get('accuracy_m', '?')} m, {where.get('age_s', '?')} s old, "
+            f"by {place.get('measured_by', '?')})"
         )
     if "distance_m" in place:
         yield f"{place['distance_m']} m from the site"
