@@ -48,6 +48,7 @@ from agent.core.facts import (
     SessionMetered,
     SessionPriced,
     SessionResumed,
+    SessionSigned,
     SessionStarted,
     SessionStopRequested,
 )
@@ -81,6 +82,7 @@ TYPES: Final[Mapping[type[Fact], str]] = {
     SessionResumed: "io.roamkey.session.resumed",
     SessionEnded: "io.roamkey.session.ended",
     SessionContradicted: "io.roamkey.session.anomaly",
+    SessionSigned: "io.roamkey.session.signed",
     AgentStarted: "io.roamkey.agent.started",
     AgentStopped: "io.roamkey.agent.stopped",
     ReaderFound: "io.roamkey.reader.found",
@@ -274,6 +276,7 @@ def subject_of(fact: Fact) -> str | None:
             | SessionResumed()
             | SessionEnded()
             | SessionContradicted()
+            | SessionSigned()
         ):
             return fact.session
         case (

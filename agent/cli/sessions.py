@@ -21,7 +21,7 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.json:
         output.print_json(sessions)
     else:
-        columns = ("session", "phase", "driver", "vehicle", "EVSE", "energy", "duration", "reason")
+        columns = ("session", "phase", "driver", "vehicle", "EVSE", "energy", "duration", "cost", "reason")
         output.table("sessions", columns, [row(session) for session in sessions])
     return output.OK
 
@@ -40,5 +40,17 @@ def row(session: dict[str, Any]) -> tuple[str, ...]:
         place.get("evse", session["charger"]),
         f"{session['energy_wh'] / 1000:.3f} kWh",
         duration,
+        cost_told(session.get("cost")),
         f"{session.get('reason', '')}{marks}",
     )
+
+
+def cost_told(cost: dict[str, Any] | None) -> str:
+    """With taxes where they are known: that is what is paid."""
+    if cost is None:
+        return ""
+    known = [(f"{cost[name]} {cost['currency']}{mark}") for name, mark in SIDES if cost.get(name) is not None]
+    return known[0] if known else "unknown"
+
+
+SIDES = (("gross", ""), ("net", " before taxes"))

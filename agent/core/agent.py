@@ -90,6 +90,8 @@ class Agent:
                     now,
                     soc_percent=seen.soc_percent,
                 )
+            case observations.MeterSigned():
+                return self._charging.signed(seen)
             case observations.ChargingStopped():
                 return self._charging.happened(
                     Event.STOPPED, seen.charger, seen.session, seen.meter_wh, None, now, reason=end_reason(seen.reason)

@@ -18,9 +18,24 @@ from agent.core.effects import (
 from agent.core.facts import EndReason
 from agent.core.history import Visit
 from agent.core.instants import Instant
-from agent.core.limits import progress_of, reached, remaining_ms
+from agent.core.limits import near_its_cost, progress_of, reached, remaining_ms
 from agent.core.memory import FAULT, Effects, Memory
-from agent.core.sessions import TRANSITIONS, Event, Phase, Session, Step, duration, ended, evolve
+from agent.core.sessions import (
+    TRANSITIONS,
+    Event,
+    Phase,
+    Session,
+    Step,
+    cost_so_far,
+    duration,
+    ended,
+    evolve,
+    tallied,
+)
+
+PART_CHARS = 16 * 1024  # of a signed meter record, in one record of ours: a batch takes 64 KiB
+SIGNED_AT_MOST = 32  # signed meter records of one session: begin, end and some between
+RECORDS_NEAR_LIMIT = 12  # times as many meter samples are recorded where a cost limit is near
 
 
 class Charging:
@@ -139,18 +154,57 @@ class Charging:
         if runs_backwards(session, meter_wh):
             return self._contradict(session, event, session.charger, meter_wh)
         metered = replace(session, meter_last_wh=meter_wh, power_w=power_w, metered_ms=now.monotonic_ms)
-        due = session.recorded_ms is None or (
-            now.monotonic_ms - session.recorded_ms >= self._memory.setup.timing.meter_record_every_ms
-        )
-        self._memory.keep(replace(metered, recorded_ms=now.monotonic_ms) if due else metered)
+        every_ms = self._memory.setup.timing.meter_record_every_ms
+        duration_ms = duration(metered, now)[0]
+        if near_its_cost(metered, now, duration_ms, every_ms):
+            every_ms //= RECORDS_NEAR_LIMIT  # what is recorded is counted exactly, what is not at the highest price
+        due = session.recorded_ms is None or now.monotonic_ms - session.recorded_ms >= every_ms
         sample = facts.SessionMetered(
-            session=session.id, meter_wh=meter_wh, energy_wh=metered.energy_wh, power_w=power_w
+            session=session.id,
+            meter_wh=meter_wh,
+            energy_wh=metered.energy_wh,
+            power_w=power_w,
+            duration_ms=duration_ms,
+            cost=cost_so_far(metered, duration_ms, power_w) if due else None,
         )
+        if due:
+            metered = replace(tallied(metered, duration_ms, power_w), recorded_ms=now.monotonic_ms)
+        self._memory.keep(metered)
         kept: Effects = (Record(facts=(sample,), urgent=False),) if due else ()
         target = session.target_soc_percent
         if metered.phase is Phase.CHARGING and target is not None and soc_percent is not None and soc_percent >= target:
             return (*kept, *self.stop(metered, EndReason.SOC_LIMIT, None, now))
         return (*kept, *self.held(metered, now))
+
+    def signed(self, seen: observations.MeterSigned) -> Effects:
+        """Kept with its session, also when it comes after the end; each once, and never without bound."""
+        state = self._memory.state
+        if seen.session is not None:
+            session = state.sessions.get(seen.session)
+        else:
+            newest = (each for each in reversed(state.sessions.values()) if each.charger == seen.charger)
+            session = state.open_at(seen.charger) or next(newest, None)
+        if session is None or session.charger != seen.charger or seen.sha256 in session.signed:
+            return ()
+        if len(session.signed) >= SIGNED_AT_MOST:
+            return self._tell(seen.charger, f"{session.id}/signed", session.id, "signed", session.phase, None)
+        self._memory.keep(replace(session, signed=(*session.signed, seen.sha256)))
+        pieces = [seen.content[at : at + PART_CHARS] for at in range(0, len(seen.content), PART_CHARS)]
+        told = tuple(
+            facts.SessionSigned(
+                session=session.id,
+                charger=seen.charger,
+                format=seen.format,
+                sha256=seen.sha256,
+                part=number,
+                parts=len(pieces),
+                text=None if seen.boxed else piece,
+                box=piece if seen.boxed else None,
+                public_key=seen.public_key if number == 1 else None,
+            )
+            for number, piece in enumerate(pieces, 1)
+        )
+        return (Record(facts=told), *(() if session.is_open else (Seal(),)))
 
     def held(self, session: Session, now: Instant) -> Effects:
         """Stop the session at its limit; before that, look again when it will be there."""
@@ -275,7 +329,7 @@ class Charging:
         return self._tell(charger, f"{session.id}/{event}/{session.phase}", session.id, event, session.phase, meter_wh)
 
     def _tell(
-        self, charger: str, key: str, session: str | None, event: Event, phase: str, meter_wh: int | None
+        self, charger: str, key: str, session: str | None, event: str, phase: str, meter_wh: int | None
     ) -> Effects:
         if not self._memory.is_news(charger, key):
             return ()

@@ -283,6 +283,26 @@ class SessionEnded:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SessionSigned:
+    """A signed record of the charger's meter about this session (OCMF and the like), byte for byte, or a part of it.
+
+    One that names a card is kept in a `box`: base64 of nonce and AES-256-GCM under a key made from the fleet's token
+    key, since no card number may stand in a journal. `sha256` is of the whole record's own bytes. Whose key signed it
+    has to be known from elsewhere: `public_key` is only what the charger said.
+    """
+
+    session: str
+    charger: str
+    format: str
+    sha256: str
+    part: int
+    parts: int
+    text: str | None = None
+    box: str | None = None
+    public_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SessionContradicted:
     """The charger said something that does not fit the session: kept as told, changed nothing."""
 
@@ -444,6 +464,7 @@ Fact = (
     | PinTried
     | SessionFact
     | SessionContradicted
+    | SessionSigned
     | AgentStarted
     | AgentStopped
     | ReaderFound

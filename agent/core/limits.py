@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from agent.core.facts import EndReason
 from agent.core.instants import Instant
 from agent.core.prices import HOUR_S, KWH, ZERO, CostLimit, running
+from agent.core.running_cost import Bill, cap_of
 from agent.core.tariff.tariffs import Basis
 
 if TYPE_CHECKING:
@@ -54,6 +55,15 @@ def remaining_ms(session: Session, progress: Progress) -> int | None:
     return int(min(waits).to_integral_value(rounding=ROUND_CEILING)) if waits else None
 
 
+def near_its_cost(session: Session, now: Instant, duration_ms: int, within_ms: int) -> bool:
+    """Within this time the session may have cost what it may, by its tariff."""
+    if session.exposure is None:
+        return False
+    remaining = _remaining(session, progress_of(session, now, duration_ms))
+    waits = [wait_ms for reason, wait_ms in remaining if reason is EndReason.COST_LIMIT]
+    return bool(waits) and min(waits) <= within_ms
+
+
 def progress_of(session: Session, now: Instant, duration_ms: int) -> Progress:
     power_w = max(0, session.power_w or 0)
     since_ms = now.monotonic_ms - session.metered_ms if session.metered_ms is not None else 0
@@ -67,7 +77,10 @@ def _remaining(session: Session, progress: Progress) -> list[tuple[EndReason, De
         _add(found, EndReason.ENERGY_LIMIT, session.max_energy_wh - progress.energy_wh, Decimal(progress.power_w))
     if session.max_duration_s is not None:
         found.append((EndReason.TIME_LIMIT, Decimal(session.max_duration_s * 1000 - progress.duration_ms)))
-    if session.cost is not None:
+    bill = session.bill if session.exposure is not None else None
+    if bill is not None:
+        _add_tariff(found, session, bill, progress)
+    elif session.cost is not None:
         for basis, cap in ((Basis.NET, session.cost.net), (Basis.GROSS, session.cost.gross)):
             rates = running(session.cost, basis)
             if cap is None or rates is None:
@@ -78,6 +91,30 @@ def _remaining(session: Session, progress: Progress) -> list[tuple[EndReason, De
             spent = fixed + per_kwh * progress.energy_wh / KWH + per_hour * progress.duration_ms / 1000 / HOUR_S
             _add(found, EndReason.COST_LIMIT, cap - spent, per_kwh * progress.power_w / KWH + per_hour)
     return found
+
+
+def _add_tariff(found: list[tuple[EndReason, Decimal]], session: Session, bill: Bill, progress: Progress) -> None:
+    """By the tariff: what its recorded readings cost at most, and since then the highest prices that may apply."""
+    cap, exposure = session.cost, session.exposure
+    if cap is None or exposure is None:
+        return
+    since_kwh = max(ZERO, progress.energy_wh - session.tally.energy_wh) / KWH
+    since_h = Decimal(max(0, progress.duration_ms - session.tally.duration_ms)) / HOUR_MS
+    bare, held, most = exposure.spent_by(since_kwh, since_h), exposure.held_by(bill, since_kwh, since_h), cap_of(bill)
+    rate = exposure.rate_at(Decimal(progress.power_w) / KWH)
+    for basis, limit in ((Basis.NET, cap.net), (Basis.GROSS, cap.gross)):
+        spent, per_hour, bound = bare.on(basis), rate.on(basis), held.on(basis)
+        if limit is None or bound is None or exposure.is_fixed(basis):
+            continue  # what it costs at once, and no more, the rules have judged
+        if bound >= limit:
+            found.append((EndReason.COST_LIMIT, ZERO))
+        elif spent is not None and per_hour is not None and not is_below(most.on(basis), limit):
+            _add(found, EndReason.COST_LIMIT, limit - spent, per_hour)
+
+
+def is_below(most: Decimal | None, limit: Decimal) -> bool:
+    """The tariff's own maximum price comes first."""
+    return most is not None and most < limit
 
 
 def _add(found: list[tuple[EndReason, Decimal]], reason: EndReason, left: Decimal, per_hour: Decimal) -> None:

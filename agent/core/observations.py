@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from agent.core.answers import Answer
-from agent.core.credentials import Credential
+from agent.core.credentials import Credential, Doubt
 from agent.core.facts import ClockSynchronised, PolicyRejected, RecordsQuarantined
 from agent.core.history import History
 from agent.core.instants import ClockQuality
@@ -18,11 +18,12 @@ from agent.core.whereabouts import Fix
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Presented:
-    """A credential with what the token table says of it, looked up by the shell."""
+    """A credential with what the token table says of it, looked up by the shell. With a `doubt` it is only a claim."""
 
     credential: Credential
     token: Token | None
     lookup_failed: bool = False
+    doubt: Doubt | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +104,19 @@ class Metered:
     meter_wh: int
     power_w: int | None
     soc_percent: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeterSigned:
+    """The charger's meter has signed a record; `content` is its text, or a box of it (agent/signed_meter.py)."""
+
+    charger: str
+    session: str | None
+    format: str
+    sha256: str
+    content: str = field(repr=False)
+    boxed: bool = False
+    public_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,6 +229,7 @@ Observation = (
     | ChargingStarted
     | Metered
     | ChargingStopped
+    | MeterSigned
     | Faulted
     | ChargerFound
     | ChargerLost

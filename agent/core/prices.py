@@ -34,7 +34,10 @@ FREE = Price(net=ZERO, gross=ZERO)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prices:
-    """What a charge costs here. Once somebody tells prices, what is not named is free. `until`: unknown from then."""
+    """What a charge costs here. Once somebody tells prices, what is not named is free. `until`: unknown from then.
+
+    `least`: so much may even the shortest session cost, by steps and a minimum price.
+    """
 
     currency: str
     per_kwh: Price = FREE
@@ -42,6 +45,7 @@ class Prices:
     per_parking_hour: Price = FREE
     fixed: Price = FREE
     until: datetime | None = None
+    least: Price | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

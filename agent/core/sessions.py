@@ -6,9 +6,10 @@ What a step then records and asks for is agent.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
+from decimal import Decimal
 from enum import StrEnum
 from typing import assert_never
 
@@ -21,13 +22,29 @@ from agent.core.facts import (
     SessionFact,
     SessionInterrupted,
     SessionMetered,
+    SessionPriced,
     SessionResumed,
     SessionStarted,
     SessionStopRequested,
 )
 from agent.core.instants import ClockQuality, Instant
-from agent.core.prices import CostLimit
+from agent.core.prices import CostLimit, Prices
+from agent.core.quotes import Quote
 from agent.core.requests import Place
+from agent.core.running_cost import (
+    NOTHING_YET,
+    Bill,
+    Cost,
+    Exposure,
+    Tally,
+    bill_by,
+    cost_of,
+    counted,
+    exposure_of,
+)
+
+LONGEST_S = 7 * 24 * 3600  # a session without a limit of its own is taken to last no longer
+LARGEST_WH = 1_000_000  # nor to take more: the largest lorry's battery, and losses
 
 
 class Phase(StrEnum):
@@ -43,6 +60,7 @@ class Session:
     """`watched_ms` is when the present phase began on this boot's monotonic clock; phases that must end look at it.
 
     `power_w` was last told at `metered_ms`, on that same clock: from there the session is taken to go on (limits.py).
+    `tally` and `exposure` are what the recorded readings come to by the `quote`, or else by plain `prices`.
     """
 
     id: str
@@ -72,6 +90,17 @@ class Session:
     cost: CostLimit | None = None
     power_w: int | None = None
     metered_ms: int | None = None
+    prices: Prices | None = None
+    quote: Quote | None = None
+    tally: Tally = NOTHING_YET
+    exposure: Exposure | None = None
+    signed: tuple[str, ...] = ()
+
+    @property
+    def bill(self) -> Bill | None:
+        """None when nobody told what it costs."""
+        known = self.started_clock is not ClockQuality.UNKNOWN
+        return bill_by(self.quote, self.prices, self.started_at if known else None)
 
     @property
     def is_open(self) -> bool:
@@ -102,6 +131,7 @@ def start(fact: SessionAuthorised) -> Session:
         max_duration_s=fact.max_duration_s,
         target_soc_percent=fact.target_soc_percent,
         cost=fact.cost,
+        prices=fact.prices if fact.cost is None else fact.cost.prices,
     )
 
 
@@ -112,10 +142,12 @@ def evolve(session: Session, fact: SessionFact) -> Session:
     match fact:
         case SessionAuthorised():
             return session  # the same authorisation told twice
+        case SessionPriced():
+            return session  # what its document says is read by the shell: see fold
         case SessionStarted() if session.meter_start_wh is not None:
             return session
         case SessionStarted():
-            return replace(
+            begun = replace(
                 session,
                 phase=Phase.CHARGING if session.phase is Phase.AUTHORISED else session.phase,
                 started_at=fact.started_at,
@@ -125,8 +157,9 @@ def evolve(session: Session, fact: SessionFact) -> Session:
                 meter_start_wh=fact.meter_wh,
                 meter_last_wh=fact.meter_wh,
             )
+            return tallied(begun, 0, None)
         case SessionMetered():
-            return replace(session, meter_last_wh=fact.meter_wh)
+            return tallied(replace(session, meter_last_wh=fact.meter_wh), fact.duration_ms, fact.power_w)
         case SessionStopRequested():
             return replace(session, phase=Phase.STOPPING, stop_reason=fact.reason)
         case SessionInterrupted():
@@ -140,11 +173,39 @@ def evolve(session: Session, fact: SessionFact) -> Session:
             assert_never(fact)
 
 
-def fold(facts: Iterable[SessionFact]) -> Session | None:
-    """A session from its facts in order; None when its beginning is missing."""
+def tallied(session: Session, duration_ms: int | None, power_w: int | None) -> Session:
+    """With its last reading counted, as a recorded one is."""
+    bill = session.bill
+    if bill is None or duration_ms is None or session.meter_start_wh is None:
+        return session
+    tally = counted(session.tally, bill, duration_ms=duration_ms, energy_wh=session.energy_wh, power_w=power_w)
+    exposure = None
+    if session.cost is not None and session.quote is not None:
+        exposure = exposure_of(tally, bill, session.max_energy_wh or LARGEST_WH, session.max_duration_s or LONGEST_S)
+    return replace(session, tally=tally, exposure=exposure)
+
+
+def cost_so_far(session: Session, duration_ms: int, power_w: int | None = None) -> Cost | None:
+    """What would have to be paid if it ended now, at its last reading."""
+    bill = session.bill
+    if bill is None or session.meter_start_wh is None:
+        return None
+    tally = counted(session.tally, bill, duration_ms=duration_ms, energy_wh=session.energy_wh, power_w=power_w)
+    return cost_of(tally, bill)
+
+
+def unread(fact: SessionPriced) -> Quote | None:
+    """For whoever does not ask what a session costs."""
+    return None
+
+
+def fold(facts: Iterable[SessionFact], quote_of: Callable[[SessionPriced], Quote | None] = unread) -> Session | None:
+    """A session from its facts in order; None when its beginning is missing. `quote_of` reads its tariff."""
     session: Session | None = None
     for fact in facts:
-        if session is not None:
+        if session is not None and isinstance(fact, SessionPriced):
+            session = replace(session, quote=quote_of(fact))
+        elif session is not None:
             session = evolve(session, fact)
         elif isinstance(fact, SessionAuthorised):
             session = start(fact)
@@ -168,8 +229,11 @@ def facts_of(session: Session) -> tuple[SessionFact, ...]:
         max_duration_s=session.max_duration_s,
         target_soc_percent=session.target_soc_percent,
         cost=session.cost,
+        prices=session.prices if session.cost is None else None,
     )
     facts: list[SessionFact] = [authorised]
+    if session.quote is not None:
+        facts.append(priced_by(session.id, session.quote))
     if (
         session.meter_start_wh is not None
         and session.started_at is not None
@@ -186,17 +250,38 @@ def facts_of(session: Session) -> tuple[SessionFact, ...]:
                 clock=session.started_clock,
             )
         )
-    if session.meter_last_wh is not None and session.meter_last_wh != session.meter_start_wh:
-        facts.append(
-            SessionMetered(
-                session=session.id, meter_wh=session.meter_last_wh, energy_wh=session.energy_wh, power_w=None
-            )
-        )
+    facts += _readings(session)
     if session.stop_reason is not None:
         facts.append(SessionStopRequested(session=session.id, reason=session.stop_reason, by=None))
     if session.interrupted and session.phase is Phase.INTERRUPTED:
         facts.append(SessionInterrupted(session=session.id, last_meter_wh=session.meter_last_wh))
     return tuple(facts)
+
+
+def priced_by(session: str, quote: Quote) -> SessionPriced:
+    zone = None if quote.zone is None else quote.zone.key
+    return SessionPriced(session=session, sha256=quote.sha256, document=quote.document, zone=zone)
+
+
+def _readings(session: Session) -> Iterator[SessionMetered]:
+    """One where each period of its tally ends, and the last that is known."""
+    if session.meter_last_wh is None or session.meter_start_wh is None:
+        return
+    hours, kwh = Decimal(0), Decimal(0)
+    for period in session.tally.periods:
+        hours, kwh = hours + period.time_h + period.parking_h, kwh + period.energy_kwh
+        energy_wh = round(kwh * 1000)
+        yield SessionMetered(
+            session=session.id,
+            meter_wh=session.meter_start_wh + energy_wh,
+            energy_wh=energy_wh,
+            power_w=None if period.power_kw is None else round(period.power_kw * 1000),
+            duration_ms=round(hours * 3_600_000),
+        )
+    if session.energy_wh > session.tally.energy_wh:
+        yield SessionMetered(
+            session=session.id, meter_wh=session.meter_last_wh, energy_wh=session.energy_wh, power_w=None
+        )
 
 
 def phase_after_resuming(session: Session) -> Phase:
@@ -325,6 +410,7 @@ def ended(session: Session, *, reason: EndReason, meter_wh: int | None, complete
         energy_wh=final_session.energy_wh,
         duration_s=duration_ms // 1000,
         duration_source=source,
+        cost=cost_so_far(final_session, duration_ms // 1000 * 1000),
     )
 
 

@@ -8,11 +8,9 @@ from zoneinfo import ZoneInfo
 
 from agent.core.limits import Limits
 from agent.core.prices import Price, Prices
+from agent.core.sessions import LARGEST_WH, LONGEST_S
 from agent.core.tariff.tariffs import Tariff
-from agent.core.tariff.worst_case import Ceiling, worst_case
-
-LONGEST_S = 7 * 24 * 3600  # a session without a limit of its own is taken to last no longer
-LARGEST_WH = 1_000_000  # nor to take more: the largest lorry's battery, and losses
+from agent.core.tariff.worst_case import Ceiling, shortest, worst_case
 
 
 def prices_of(tariff: Tariff, start: datetime, limits: Limits, zone: ZoneInfo | None) -> Prices | None:
@@ -29,6 +27,7 @@ def prices_of(tariff: Tariff, start: datetime, limits: Limits, zone: ZoneInfo | 
         per_parking_hour=_price(worst.per_parking_hour),
         fixed=_price(worst.fixed),
         until=tariff.valid_until,
+        least=_price(shortest(tariff, start, Decimal(most_wh) / 1000, Decimal(most_s), zone=zone)),
     )
 
 

@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -28,7 +29,9 @@ from agent.core.instants import ClockQuality
 from agent.core.memory import Effects, State
 from agent.core.observations import Observation, Presented
 from agent.core.policy import TokenStatus
+from agent.core.quotes import Quote
 from agent.core.sessions import Phase, Session, fold
+from agent.core.tariff.tariffs import Component, Dimension, Element, Tariff
 from tests.core.builders import (
     Yard,
     a_phone,
@@ -44,6 +47,21 @@ from tests.core.builders import (
 CARDS = ("04000001", "04000002", "04000003")
 CHARGERS = ("bay", "yard")
 READERS = ("door", "gate", "nowhere")
+A_QUOTE = Quote(
+    document="{}",
+    sha256="0" * 64,
+    tariff=Tariff(
+        id="t",
+        currency="EUR",
+        elements=(
+            Element(components=(Component(dimension=Dimension.ENERGY, price=Decimal("0.4"), taxes=(), step_size=100),)),
+        ),
+    ),
+)
+
+
+def the_quote(fact: facts.SessionPriced) -> Quote:
+    return A_QUOTE
 
 
 @dataclass(kw_only=True)
@@ -104,7 +122,7 @@ class Day(Yard):
 
     def is_killed(self, *, reboot: bool = False) -> None:
         names = dict.fromkeys(fact.session for fact in self.journal if isinstance(fact, facts.SessionAuthorised))
-        folded = [fold(facts_of(self, name)) for name in names]
+        folded = [fold(facts_of(self, name), the_quote) for name in names]
         left = tuple(session for session in folded if session is not None and session.is_open)
         self.agent = Agent(self.agent.setup, State(policy=self.agent.state.policy))
         self.wakes_at = set()
@@ -165,7 +183,7 @@ HAPPENINGS: tuple[Callable[[Day], object], ...] = (
 
 
 def a_day(seed: int, steps: int = 60, **changes: Any) -> Day:
-    day = Day(agent=an_agent(), draw=random.Random(seed), **changes)
+    day = Day(agent=an_agent(quotes={"yard": A_QUOTE}), draw=random.Random(seed), **changes)
     for _ in range(steps):
         day.anything()
     return day
@@ -269,7 +287,7 @@ def test_the_journal_says_the_same_of_every_session_as_the_memory_does() -> None
 
     def law(day: Day, before: State, observation: Observation, effects: Effects) -> None:
         for session in day.agent.state.sessions.values():
-            told = fold(facts_of(day, session.id))
+            told = fold(facts_of(day, session.id), the_quote)
             assert told is not None
             assert (session.meter_last_wh or 0) >= (told.meter_last_wh or 0)
             assert comparable(session) == comparable(told)

@@ -38,6 +38,7 @@ from agent.core.facts import (
     SessionEnded,
     SessionInterrupted,
     SessionMetered,
+    SessionPriced,
     SessionResumed,
     SessionStarted,
     SessionStopRequested,
@@ -65,6 +66,11 @@ PLACE = Place(
 
 PRICES = plain_prices(
     "EUR", basis=Basis.GROSS, tax_percent=Decimal(20), per_kwh=Decimal("0.66"), until=MORNING + timedelta(days=1)
+)
+
+TARIFF = (
+    '{"country_code":"DE","party_id":"ABC","id":"12","currency":"EUR","tax_included":"NO","elements":[{"price_components"'
+    ':[{"type":"ENERGY","price":0.55,"vat":19,"step_size":1}]}],"last_updated":"2026-01-01T00:00:00Z"}'
 )
 
 _ticks = itertools.count(1)
@@ -187,6 +193,7 @@ SAMPLES: tuple[Fact, ...] = (
     a_refusal(),
     PinTried(driver="d-041", salt="9f2d4c51", right=False),
     authorised(),
+    SessionPriced(session="s-1", sha256=hashlib.sha256(TARIFF.encode()).hexdigest(), document=TARIFF, zone="Europe/Berlin"),
     started(),
     metered(),
     SessionStopRequested(session="s-1", reason=EndReason.LOCAL, by=CARD),

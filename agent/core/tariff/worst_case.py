@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import ROUND_CEILING, Decimal
 from itertools import takewhile
 from zoneinfo import ZoneInfo
@@ -28,7 +28,7 @@ from agent.core.tariff.codes import Code
 from agent.core.tariff.matching import matches_local, never_matches
 from agent.core.tariff.periods import HOUR_S, LONGEST
 from agent.core.tariff.rounding import exponent
-from agent.core.tariff.tariffs import Component, Dimension, Phase, Restrictions, Tariff
+from agent.core.tariff.tariffs import Basis, Component, Dimension, Phase, Restrictions, Tariff
 
 WH = Decimal(1000)
 
@@ -39,6 +39,9 @@ class Ceiling:
 
     net: Decimal | None
     gross: Decimal | None
+
+    def on(self, basis: Basis) -> Decimal | None:
+        return self.net if basis is Basis.NET else self.gross
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +70,49 @@ def worst_case(
     """An upper bound of price() for every session within these limits; without a zone no local time is excluded."""
     with exact_arithmetic():
         return _bound(tariff, Extent(start, max(ZERO, max_kwh), Decimal(max(0, max_s)), zone), Decimal(reservation_s))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ceilings:
+    """The same bound in its parts: what each kWh, hour and session costs at most, and what rounding up adds at most."""
+
+    per_kwh: Ceiling
+    per_hour: Ceiling  # of charging and of parking, whichever is dearer
+    fixed: Ceiling
+    energy_step: Ceiling
+    time_step: Ceiling
+
+
+def ceilings(
+    tariff: Tariff, start: datetime | None, max_kwh: Decimal, max_s: Decimal, *, zone: ZoneInfo | None = None
+) -> Ceilings:
+    """For every session within these limits; at an unknown start, or without a zone, no local time is excluded."""
+    extent = Extent(start or UNKNOWN_START, max(ZERO, max_kwh), max(ZERO, max_s), None if start is None else zone)
+    energy = candidates(tariff, Dimension.ENERGY, Phase.CHARGE, extent)
+    clocked = tuple(
+        one
+        for dimension in (Dimension.TIME, Dimension.PARKING_TIME)
+        for one in candidates(tariff, dimension, Phase.CHARGE, extent)
+    )
+    return Ceilings(
+        per_kwh=_highest(tariff, energy),
+        per_hour=_highest(tariff, clocked),
+        fixed=_highest(tariff, candidates(tariff, Dimension.FLAT, Phase.CHARGE, extent)),
+        energy_step=_highest(tariff, energy, WH),
+        time_step=_highest(tariff, clocked, HOUR_S),
+    )
+
+
+def shortest(
+    tariff: Tariff, start: datetime, max_kwh: Decimal, max_s: Decimal, *, zone: ZoneInfo | None = None
+) -> Ceiling:
+    """What even a session of a moment may cost: what comes once, one step of energy and one of time, min_price."""
+    with exact_arithmetic():
+        most = ceilings(tariff, start, max_kwh, max_s, zone=zone)
+        return held(_sum([most.fixed, most.energy_step, most.time_step]), tariff)
+
+
+UNKNOWN_START = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +150,7 @@ def _bound(tariff: Tariff, extent: Extent, reservation_s: Decimal) -> WorstCase:
         parts.append(_times(_highest(tariff, reserved), _rounded_up(reservation_s, reserved), HOUR_S))
         for phase in (Phase.RESERVATION, Phase.RESERVATION_EXPIRES):
             parts.append(_highest(tariff, found(Dimension.FLAT, phase)))
-    cost = _held(_sum(parts), tariff)
+    cost = held(_sum(parts), tariff)
     return WorstCase(
         currency=tariff.currency,
         cost=cost,
@@ -170,7 +216,7 @@ def _sum(parts: list[Ceiling]) -> Ceiling:
     )
 
 
-def _held(cost: Ceiling, tariff: Tariff) -> Ceiling:
+def held(cost: Ceiling, tariff: Tariff) -> Ceiling:
     """Between the limits as limits.py does it; a limit on one basis moves the other by at most the highest tax."""
     low, high = tariff.min_price, tariff.max_price
     rates = [sum((rate.percent for rate in one.taxes or ()), ZERO) for e in tariff.elements for one in e.components]
