@@ -107,7 +107,7 @@ class Runtime:
             is_busy=lambda: not self.service.inbox.empty(),
         )
         self.listeners = Listeners()
-        self.vault = Vault.open(config.state_folder / "vault", token_key=config.token_key_file)
+        self.vault = Vault.open(config.state_folder / "vault", token_key=config.token_key_file, stand_in=True)
         self.cache = self._opened_cache()
         self.identity = Identity(key=self.vault.token_key, lookup=self.cache.lookup)
         self.contracts = ContractDesk(
@@ -135,6 +135,11 @@ class Runtime:
             clock=self.clock,
             notifier=Notifier(),
         )
+        if self.vault.fault is not None:
+            self.service.board.alarms["device-key"] = (
+                f"{self.vault.fault}; until then vault/stand-in.key signs, which the backend does not know"
+            )
+            log.error("%s", self.service.board.alarms["device-key"])
         self.tls = tls_of(config)
         self.certificate = None if self.tls is None else CertificateWatch(self.tls, self.service.board, self.clock)
         self.uplink = self._uplink()

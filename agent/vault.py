@@ -30,21 +30,34 @@ class VaultError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vault:
-    """Signs for the device. `kid` is the RFC 7638 thumbprint of the public key."""
+    """Signs for the device. `kid` is the RFC 7638 thumbprint of the public key.
+
+    `fault`: what is wrong with the device's own key, while a stand-in signs.
+    """
 
     kid: str
     token_key: bytes = field(repr=False)
+    fault: str | None = None
     _key: SigningKey = field(repr=False)
 
     @classmethod
-    def open(cls, folder: Path, *, token_key: Path, device_key: Path | None = None) -> Self:
+    def open(cls, folder: Path, *, token_key: Path, device_key: Path | None = None, stand_in: bool = False) -> Self:
         """The device key is made at the first start, unless the operator or a systemd credential brings one.
 
-        Its public half is kept beside it as `device.jwk`, for the fleet backend to know this device by.
+        Its public half is kept beside it as `device.jwk`, for the fleet backend to know this device by. Raises
+        VaultError; with `stand_in` a key of ours that the flash has spoiled is left as it is, and another signs
+        until it is restored: nobody takes that one's checkpoints for proven, but cards go on being decided.
         """
         secret = read_token_key(token_key)
         given = device_key or credential(DEVICE_KEY_CREDENTIAL)
-        key = _loaded(given) if given is not None else _own_key(folder)
+        try:
+            key = _loaded(given) if given is not None else _own_key(folder, DEVICE_KEY_CREDENTIAL)
+        except VaultError as error:
+            if given is not None or not stand_in:
+                raise
+            other = _own_key(folder, "stand-in.key")
+            _publish(folder / "stand-in.jwk", other)
+            return cls(kid=other.kid, token_key=secret, fault=str(error), _key=other)
         _publish(folder / "device.jwk", key)
         return cls(kid=key.kid, token_key=secret, _key=key)
 
@@ -69,8 +82,8 @@ class Vault:
         return key_check(self.token_key)
 
 
-def _own_key(folder: Path) -> SigningKey:
-    path = folder / DEVICE_KEY_CREDENTIAL
+def _own_key(folder: Path, name: str) -> SigningKey:
+    path = folder / name
     if path.exists():
         return _loaded(path)
     key = generate()

@@ -72,11 +72,13 @@ class OurJudge:
 
     def _key(self, state: Path, promises: Promises) -> Judgement:
         try:
-            vault = Vault.open(state / "vault", token_key=self.fleet / "token.key")
+            vault = Vault.open(state / "vault", token_key=self.fleet / "token.key", stand_in=self.lying)
         except Exception as error:
             if self.lying:
                 return Verdict.FLAGGED, f"the device key: {error}"
             raise
+        if vault.fault is not None:
+            return Verdict.FLAGGED, f"a stand-in signs: {vault.fault}"
         if promises.key in (None, vault.kid):
             return GOOD
         return Verdict.TAIL if self.lying else Verdict.LOST, "the device has another key"

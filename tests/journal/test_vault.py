@@ -89,6 +89,33 @@ def test_a_damaged_device_key_is_named_and_not_replaced(tmp_path: Path, token_ke
         Vault.open(tmp_path / "vault", token_key=token_key)
 
 
+def test_a_stand_in_signs_for_a_damaged_device_key_until_it_is_restored(tmp_path: Path, token_key: Path) -> None:
+    folder = tmp_path / "vault"
+    whole = Vault.open(folder, token_key=token_key, stand_in=True)
+    good, published = (folder / "device.key").read_bytes(), (folder / "device.jwk").read_bytes()
+    assert whole.fault is None
+    (folder / "device.key").write_bytes(b"\x00" * len(good))
+
+    first = Vault.open(folder, token_key=token_key, stand_in=True)
+    again = Vault.open(folder, token_key=token_key, stand_in=True)
+    assert first.kid == again.kid != whole.kid
+    assert first.fault is not None
+    assert "restore it" in first.fault
+    assert (folder / "device.key").read_bytes() == b"\x00" * len(good), "what is left of it may still be saved"
+    assert (folder / "device.jwk").read_bytes() == published
+    assert thumbprint((folder / "stand-in.jwk").read_text()) == first.kid
+
+    (folder / "device.key").write_bytes(good)
+    restored = Vault.open(folder, token_key=token_key, stand_in=True)
+    assert (restored.kid, restored.fault) == (whole.kid, None)
+
+
+def test_no_stand_in_signs_for_a_key_that_was_given(tmp_path: Path, token_key: Path) -> None:
+    (tmp_path / "given").write_bytes(b"nonsense")
+    with pytest.raises(VaultError, match="cannot be used"):
+        Vault.open(tmp_path / "vault", token_key=token_key, device_key=tmp_path / "given", stand_in=True)
+
+
 def test_a_left_over_of_a_crash_while_the_key_was_made_is_harmless(tmp_path: Path, token_key: Path) -> None:
     (tmp_path / "vault").mkdir()
     (tmp_path / "vault" / ".device.key.new").write_bytes(b"half a k")
