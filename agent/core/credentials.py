@@ -24,6 +24,15 @@ class Assurance(StrEnum):
     AUTHENTICATED = "authenticated"
 
 
+class CardDoubt(StrEnum):
+    """Why what was presented names nobody here, whatever its number. With one of these nobody charges."""
+
+    NOT_GENUINE = "not_genuine"  # the card should have proven a key and could not: a clone, until shown otherwise
+    TORN = "torn"  # it was taken away before it had proven it
+    PHONE = "phone"  # a phone or a watch: no card
+    AMBIGUOUS = "ambiguous"  # what the reader tells of it fits more than one of the fleet's cards
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credential:
     """A presented token. `reference` is empty for a random UID, which names nobody."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from agent.core.answers import Answer
-from agent.core.credentials import Credential, Doubt
+from agent.core.credentials import CardDoubt, Credential
 from agent.core.facts import ClockSynchronised, PolicyRejected, RecordsQuarantined
 from agent.core.history import History
 from agent.core.instants import ClockQuality
@@ -23,7 +23,7 @@ class Presented:
     credential: Credential
     token: Token | None
     lookup_failed: bool = False
-    doubt: Doubt | None = None
+    doubt: CardDoubt | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,6 +24,10 @@ NEVER_WAIVED = frozenset(
         ReasonCode.TOKEN_BLOCKED,
         ReasonCode.TOKEN_UNKNOWN,
         ReasonCode.TOKEN_RANDOM_UID,
+        ReasonCode.TOKEN_AMBIGUOUS,
+        ReasonCode.CARD_NOT_GENUINE,
+        ReasonCode.CARD_TORN,
+        ReasonCode.PHONE,
         ReasonCode.NO_POLICY,
         ReasonCode.CACHE_UNREADABLE,
         ReasonCode.CLOCK_UNTRUSTED,
@@ -71,6 +75,7 @@ def unfit(
     refusals: Iterable[Reason],
     waivable: frozenset[str],
     prices: Prices | None,
+    metered: bool,
     known_since: datetime | None,
     now: Instant,
 ) -> str:
@@ -79,6 +84,8 @@ def unfit(
         return late
     if override.max_energy_wh is None and override.max_duration_s is None and override.max_cost is None:
         return "it has no limit"
+    if override.max_energy_wh is not None and override.max_duration_s is None and not metered:
+        return "its energy cannot be counted here"
     if override.max_cost is not None and not _counts(prices, override.max_cost, now):
         return "its cost cannot be counted here"
     for refusal in refusals:

@@ -7,7 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from agent.core.answers import Heard
-from agent.core.credentials import Credential
+from agent.core.credentials import CardDoubt, Credential
 from agent.core.history import Visit
 from agent.core.overrides import Override
 from agent.core.pins import PinState
@@ -94,6 +94,7 @@ class Request:
     credential: Credential
     token: Token | None
     lookup_failed: bool = False
+    doubt: CardDoubt | None = None
     reader: str | None = None
     charger: str | None = None
     place: Place

@@ -42,6 +42,9 @@ TABLE: dict[ReasonCode, Statuses] = {
     ReasonCode.TOKEN_EXPIRED: _EXPIRED,
     ReasonCode.POLICY_EXPIRED: _EXPIRED,
     ReasonCode.NO_POLICY: _NO_POLICY,  # without a policy every card is unknown: this is what to tell
+    ReasonCode.CARD_NOT_GENUINE: _UNKNOWN,  # whose card it claims to be is nobody's business
+    ReasonCode.TOKEN_AMBIGUOUS: _UNKNOWN,
+    ReasonCode.PHONE: _UNKNOWN,
     ReasonCode.TOKEN_RANDOM_UID: _UNKNOWN,
     ReasonCode.TOKEN_UNKNOWN: _UNKNOWN,
     ReasonCode.NO_CREDIT: _NO_CREDIT,
@@ -71,6 +74,7 @@ TABLE: dict[ReasonCode, Statuses] = {
     ReasonCode.SOC: _OTHER,
     ReasonCode.PIN_LOCKED: _OTHER,
     ReasonCode.ASSURANCE: _OTHER,
+    ReasonCode.CARD_TORN: _OTHER,
     ReasonCode.SEVERAL_CARDS: _OTHER,
     ReasonCode.CLOCK_UNTRUSTED: _OTHER,
     ReasonCode.CACHE_STALE: _OTHER,

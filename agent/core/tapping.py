@@ -345,6 +345,7 @@ class Tapping:
             credential=presented.credential,
             token=token,
             lookup_failed=presented.lookup_failed,
+            doubt=presented.doubt,
             reader=reader,
             charger=charger,
             place=place,
@@ -527,6 +528,8 @@ def may_stop(session: Session, presented: Presented) -> bool:
     """
     if presented.credential.assurance is Assurance.RANDOM or not presented.credential.is_identity:
         return False
+    if presented.doubt is not None:
+        return False  # a clone of the card that began it
     if presented.credential.reference == session.credential.reference:
         return True
     token = presented.token

@@ -1,6 +1,7 @@
 """A second evaluator, written from the reference page's sentences with sets and minutes of the week: no rule table.
 
-Warnings begin with `!`, what the driver can put right with `?`.
+Warnings begin with `!`, what the driver can put right with `?`, what the backend can with `^`, what an override has
+waived with `~`.
 """
 
 from __future__ import annotations
@@ -20,16 +21,57 @@ from agent.core.requests import Request, Usage
 # What missing data means by itself: these warn, the others refuse.
 FORGIVEN = {"place", "connectors", "power", "cost", "limits", "soc"}
 BINDING = ("deny", "require")
+# No person's word outweighs these.
+FINAL = {"REVOKED", "TOKEN_BLOCKED", "TOKEN_UNKNOWN", "TOKEN_RANDOM_UID", "NO_POLICY", "CACHE_UNREADABLE"}
+FINAL |= {"CLOCK_UNTRUSTED", "SEVERAL_CARDS", "STORAGE_FULL", "EVSE_OCCUPIED", "EVSE_UNAVAILABLE"}
 PRICED = ("per_kwh", "per_hour", "per_parking_hour", "fixed")
 TINY = Decimal("1e-9")  # what runs adds to what is fixed
 GRADES = {"lossy": 0, "random": 1, "static": 2, "authenticated": 3}
 
 
 def naive(request: Request, policy: Policy | None, usage: Usage, now: Instant) -> set[str]:
+    why = by_the_rules(request, policy, usage, now)
+    against = {code for code in why if code[0] not in "!?^~"}
+    if against and any(fits(each, against, request, usage, now) for each in usage.overrides):
+        return {f"~{code}" if code in against else code for code in why}
+    return why | {"!OVERRIDE_UNFIT"} if against and usage.overrides else why
+
+
+def fits(override: Any, against: set[str], request: Request, usage: Usage, now: Instant) -> bool:
+    newest, span = max(now.utc, now.floor), override.not_after - override.issued
+    if not override.counted:
+        doubtful = now.quality == "unknown" or (now.floor - now.utc).total_seconds() > 120
+        here_s = (now.monotonic_ms - override.received_ms) / 1000 if now.boot == override.boot else -math.inf
+        if doubtful or newest >= override.not_after or here_s >= span.total_seconds() or span.total_seconds() > 86_400:
+            return False
+        if (override.issued - newest).total_seconds() > 120:
+            return False
+        if usage.known_since is not None and usage.known_since >= override.issued:
+            return False
+    limits = (override.max_energy_wh, override.max_duration_s, override.max_cost)
+    if limits == (None, None, None) or (not request.metered and limits[0] is not None and limits[1] is None):
+        return False
+    if override.max_cost is not None:
+        here = [
+            price_on(each, "gross", override.max_cost.currency, request, newest)
+            for each in PRICED
+            if "park" not in each
+        ]
+        if None in here:
+            return False
+    return not against & FINAL and ("*" in override.waives or against <= {"POLICY_EXPIRED", "CACHE_STALE"})
+
+
+def by_the_rules(request: Request, policy: Policy | None, usage: Usage, now: Instant) -> set[str]:
     why: set[str] = set()
     card = request.token
     chain = ancestors(policy, card.group) if policy and card else []
     newest = max(now.utc, now.floor)
+    asks = bool(card) and card.whitelist in ("NEVER", "ALLOWED_OFFLINE")
+    agreed_now, agreed = the_backend(request, asks, why)
+    turn = "^" if asks and request.heard is None else ""
+    if policy and request.credential.reference in policy.revoked:
+        why.add("REVOKED")
     back = (now.floor - now.utc).total_seconds() > 120
     doubtful = back or now.quality == "unknown"
 
@@ -45,7 +87,7 @@ def naive(request: Request, policy: Policy | None, usage: Usage, now: Instant) -
         if seconds > policy.expired_after.total_seconds():
             why.add("POLICY_EXPIRED")
         elif seconds > policy.stale_after.total_seconds() or (doubtful and not same_boot):
-            why |= {"CACHE_STALE"} if card and not card.offline else set()
+            why |= {f"{turn}CACHE_STALE"} if card and not card.offline and not agreed else set()
 
     timed = any(
         (level.schedule and level.effects.get("schedule", "deny") in BINDING)  # type: ignore[call-overload]
@@ -58,6 +100,9 @@ def naive(request: Request, policy: Policy | None, usage: Usage, now: Instant) -
 
     if request.crowded:
         why.add("SEVERAL_CARDS")
+    elif request.doubt:
+        told = {"not_genuine": "CARD_NOT_GENUINE", "torn": "CARD_TORN", "phone": "PHONE"}
+        why.add(told.get(request.doubt, "TOKEN_AMBIGUOUS"))
     elif request.lookup_failed:
         why.add("CACHE_UNREADABLE")
     elif request.credential.assurance == "random" or request.credential.reference == "":
@@ -66,12 +111,12 @@ def naive(request: Request, policy: Policy | None, usage: Usage, now: Instant) -
         why.add("TOKEN_UNKNOWN")
 
     if card:
-        if card.status == "blocked":
-            why.add("TOKEN_BLOCKED")
-        if card.not_before and not card.not_before <= now.utc:
-            why.add("TOKEN_NOT_YET_VALID")
-        if card.until and not newest < card.until:
-            why.add("TOKEN_EXPIRED")
+        if card.status == "blocked" and not agreed_now:
+            why.add(f"{turn}TOKEN_BLOCKED")
+        if card.not_before and not card.not_before <= now.utc and not agreed_now:
+            why.add(f"{turn}TOKEN_NOT_YET_VALID")
+        if card.until and not newest < card.until and not agreed_now:
+            why.add(f"{turn}TOKEN_EXPIRED")
         if chain_limit(chain, "max_sessions_per_token") <= len(usage.sessions_of_token):
             why.add("CONCURRENT_SESSION")
         if chain_limit(chain, "max_sessions_per_vehicle") <= len(usage.sessions_of_vehicle):
@@ -103,6 +148,24 @@ def naive(request: Request, policy: Policy | None, usage: Usage, now: Instant) -
     if usage.storage_full:
         why.add("STORAGE_FULL")
     return why
+
+
+def the_backend(request: Request, asks: bool, why: set[str]) -> tuple[bool, bool]:
+    """(it says yes now, or said so lately), and what follows where it does not."""
+    heard, said = request.heard, ""
+    if not asks:
+        return False, False
+    if heard is None:
+        why.add("^NO_ANSWER")
+        return False, False
+    offline = request.token is not None and request.token.whitelist == "ALLOWED_OFFLINE"
+    said = str(heard.verdict or (heard.kept if offline else None) or "")
+    if not said:
+        why.add("!NO_ANSWER" if offline else "NO_ANSWER")
+    elif said != "ALLOWED":
+        words = {"BLOCKED": "TOKEN_BLOCKED", "EXPIRED": "TOKEN_EXPIRED", "UNKNOWN": "TOKEN_UNKNOWN"}
+        why.add(words.get(said) or {"NOT_ALLOWED": "BACKEND_REFUSED"}.get(said, said))
+    return heard.verdict == "ALLOWED", said == "ALLOWED"
 
 
 def level_troubles(level: Group, request: Request, now: Instant) -> list[tuple[str, str, bool]]:

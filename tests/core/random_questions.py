@@ -8,9 +8,11 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from agent.core.credentials import RANDOM, Assurance
+from agent.core.answers import Heard, Silence, Verdict, Whitelist
+from agent.core.credentials import RANDOM, Assurance, CardDoubt
 from agent.core.history import Visit
 from agent.core.instants import ClockQuality, Instant
+from agent.core.overrides import EVERYTHING, MostCost, Override
 from agent.core.pins import Pin, PinState
 from agent.core.policy import Driver, Group, Policy, Token, TokenStatus
 from agent.core.positions import Corner, Position
@@ -35,7 +37,7 @@ SITES = ("depot", "yard", "Mall-7", "")
 CONNECTORS = ("IEC_62196_T2", "IEC_62196_T2_COMBO", "CHADEMO")
 DAYS = [date(2027, 1, 1) + timedelta(days=day) for day in range(365)]
 AMOUNTS = (Decimal("0.50"), Decimal("0.55"), Decimal("0.654"), Decimal(2))
-CARD = ("credential", "token", "lookup_failed", "crowded")
+CARD = ("credential", "token", "lookup_failed", "doubt", "crowded")
 GAPS = tuple(timedelta(minutes=each) for each in (0, 10, 59, 60, 61, 23 * 60, 24 * 60))
 ZONES = ("Europe/Berlin", "America/New_York", "UTC")
 
@@ -48,6 +50,7 @@ def a_question(draw: random.Random) -> tuple[Request, Policy | None, Usage, Inst
         credential=RANDOM if draw.random() < 0.03 else credential,
         token=token,
         lookup_failed=draw.random() < 0.03,
+        doubt=draw.choice(list(CardDoubt)) if draw.random() < 0.03 else None,
         reader="door",
         charger="bay",
         place=Place(
@@ -65,6 +68,7 @@ def a_question(draw: random.Random) -> tuple[Request, Policy | None, Usage, Inst
         soc_percent=draw.choice((None, 0, 50, 80, 100)),
         metered=draw.random() < 0.9,
         given=Given(pin=draw.choice((None, *PinState)), odometer_km=draw.choice((None, 99, 100, 600, 601))),
+        heard=some_word(draw),
     )
     usage = Usage(
         wrong_pins=draw.choice((0, 0, 0, 4, 5)),
@@ -76,12 +80,16 @@ def a_question(draw: random.Random) -> tuple[Request, Policy | None, Usage, Inst
         storage_full=draw.random() < 0.03,
         past=some_visits(draw, now),
         known_since=draw.choice((None, None, None, now.utc, now.utc - timedelta(minutes=30), now.utc - timedelta(1))),
+        overrides=tuple(some_override(draw, now) for _ in range(draw.choice((0, 0, 0, 1, 2)))),
     )
     policy = some_policy(draw, now) if draw.random() < 0.96 else None
     if policy is not None and draw.random() < 0.5:
         now = an_instant(now.utc, boot="boot-1")
         policy = replace(policy, confirmed=now.utc, confirmed_ms=0)
-        request, usage = replace(request, **{name: getattr(a_request(), name) for name in CARD}), Usage()
+        mine = {name: getattr(a_request(), name) for name in CARD}
+        kind = request.token.whitelist if request.token is not None else Whitelist.ALLOWED
+        request = replace(request, **{**mine, "token": a_token(whitelist=kind)})
+        usage = Usage(overrides=usage.overrides)
     return request, policy, usage, now
 
 
@@ -105,6 +113,7 @@ def some_token(draw: random.Random, now: Instant) -> Token:
         until=draw.choice((None, None, now.utc + draw.choice((near[-1], *near)))),
         group=draw.choice((*["drivers"] * 20, "nobody")),
         offline=draw.random() < 0.8,
+        whitelist=draw.choice((*[Whitelist.ALLOWED] * 4, *Whitelist)),
         driver=draw.choice((None, "anna", "ben", "nobody")),
     )
 
@@ -121,6 +130,38 @@ def some_policy(draw: random.Random, now: Instant) -> Policy:
         drivers={"anna": Driver(id="anna", pin=Pin(salt="00", hash="")), "ben": Driver(id="ben")},
         confirmed=now.utc - draw.choice((*ages[:1] * 6, *ages)),
         confirmed_ms=now.monotonic_ms - draw.choice((*[0] * 6, 25 * 3_600_000, 8 * 24 * 3_600_000)),
+        revoked=frozenset(draw.choice((*[()] * 15, (a_token().reference,)))),
+    )
+
+
+def some_word(draw: random.Random) -> Heard | None:
+    """Asked or not; a verdict, or silence and what was said before."""
+    return draw.choice(
+        (
+            None,
+            *[Heard(verdict=Verdict.ALLOWED)] * 3,
+            Heard(verdict=draw.choice(list(Verdict))),
+            Heard(silence=draw.choice(list(Silence)), kept=draw.choice((None, None, *Verdict))),
+        )
+    )
+
+
+def some_override(draw: random.Random, now: Instant) -> Override:
+    issued = now.utc - draw.choice((*[timedelta(hours=1)] * 6, timedelta(seconds=-120), timedelta(seconds=-121)))
+    return Override(
+        id=str(draw.randrange(3)),
+        token=a_token().reference,
+        waives=frozenset(draw.choice(((EVERYTHING,), (EVERYTHING,), ("policy_in_force",)))),
+        why="no signal",
+        by="ada",
+        issued=issued,
+        not_after=draw.choice((*[issued + timedelta(hours=12)] * 6, now.utc, issued + timedelta(hours=25))),
+        max_energy_wh=draw.choice((None, 10_000, 10_000)),
+        max_duration_s=draw.choice((None, None, 3_600)),
+        max_cost=draw.choice((None, None, MostCost(currency="EUR", gross=Decimal(5)))),
+        boot=draw.choice(("boot-1", "boot-2")),
+        received_ms=now.monotonic_ms - draw.choice((0, 0, 0, 13 * 3_600_000)),
+        counted=draw.random() < 0.1,
     )
 
 
@@ -137,6 +178,7 @@ def some_group(draw: random.Random, name: str, parent: str | None, chatty: float
         max_sessions_per_token=maybe(lambda: draw.choice((0, 1, 2, 3))),
         max_sessions_per_vehicle=maybe(lambda: draw.choice((0, 1, 2, 3))),
         max_energy_wh=maybe(lambda: draw.choice((0, 10_000, 20_000))),
+        stale_max_energy_wh=maybe(lambda: draw.choice((0, 5_000))),
         denied_sites=maybe(lambda: frozenset(draw.sample(SITES, draw.choice((0, 1, 1, 2))))),
         preferred_sites=maybe(lambda: frozenset(draw.sample(SITES, draw.choice((0, 1, 2, 3))))),
         fence=maybe(lambda: some_fence(draw)),

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from agent.core import rules, texts
-from agent.core.credentials import RANDOM, Assurance
+from agent.core.credentials import RANDOM, Assurance, CardDoubt
 from agent.core.decisions import Granted, Refused, decide
 from agent.core.instants import ClockQuality, Instant
 from agent.core.policy import TokenStatus
@@ -102,6 +102,19 @@ def token_rows() -> list[tuple[str, Any, str]]:
             "two cards are nobody's wish",
             lambda: ask(replace(a_request(), credential=RANDOM, token=None, crowded=True)),
             "SEVERAL_CARDS",
+        ),
+        *(
+            (
+                f"a card in doubt ({doubt}) names nobody, whatever its number",
+                lambda doubt=doubt: ask(replace(a_request(), doubt=doubt)),
+                reason,
+            )
+            for doubt, reason in (
+                (CardDoubt.NOT_GENUINE, "CARD_NOT_GENUINE"),
+                (CardDoubt.TORN, "CARD_TORN"),
+                (CardDoubt.PHONE, "PHONE"),
+                (CardDoubt.AMBIGUOUS, "TOKEN_AMBIGUOUS"),
+            )
         ),
         (
             "an authenticated card is welcome",
@@ -496,7 +509,10 @@ def test_every_reason_has_a_row_above() -> None:
 def test_every_reason_has_a_status_in_each_protocol(code: ReasonCode) -> None:
     status = statuses_of((Reason(code=code, rule="any"),))
 
-    no_token_for_ocpi = {ReasonCode.TOKEN_UNKNOWN, ReasonCode.TOKEN_RANDOM_UID, ReasonCode.NO_POLICY}  # error 2004
+    no_token_for_ocpi = {  # error 2004
+        *(ReasonCode.TOKEN_UNKNOWN, ReasonCode.TOKEN_RANDOM_UID, ReasonCode.TOKEN_AMBIGUOUS, ReasonCode.NO_POLICY),
+        *(ReasonCode.CARD_NOT_GENUINE, ReasonCode.PHONE),
+    }
     assert status.ocpi in ({""} if code in no_token_for_ocpi else {"BLOCKED", "EXPIRED", "NO_CREDIT", "NOT_ALLOWED"})
     assert status.ocpp16 in {"Blocked", "Expired", "Invalid", "ConcurrentTx"}
     assert status.ocpp201 in {

@@ -14,7 +14,7 @@ from agent.core.policy import Policy
 from agent.core.reasons import Reason
 from agent.core.requests import Request, Usage
 from agent.core.rules.bundle import clock_trusted, freshness, freshness_at, group_known, policy_age, policy_in_force
-from agent.core.rules.card import assured_enough, not_revoked, one_card, token_active, token_known
+from agent.core.rules.card import assured_enough, card_undoubted, not_revoked, one_card, token_active, token_known
 from agent.core.rules.charger import (
     battery_needs_it,
     charger_free,
@@ -76,6 +76,7 @@ class Findings:
 RULES: tuple[Rule, ...] = (
     Rule(policy_in_force, when_missing=Effect.DENY, waivable=True),
     Rule(clock_trusted, when_missing=Effect.DENY),
+    Rule(card_undoubted, when_missing=Effect.DENY),
     Rule(token_known, when_missing=Effect.DENY),
     Rule(not_revoked, when_missing=Effect.DENY),
     Rule(backend_agrees, when_missing=Effect.WARN, waivable=True),
@@ -96,7 +97,7 @@ RULES: tuple[Rule, ...] = (
     Rule(price_within, when_missing=Effect.DENY, kind=Kind.PRICES, waivable=True),
     Rule(currency_known, when_missing=Effect.DENY, kind=Kind.PRICES, waivable=True),
     Rule(session_affordable, when_missing=Effect.WARN, kind=Kind.COST, waivable=True),
-    Rule(energy_metered, when_missing=Effect.WARN, kind=Kind.LIMITS),
+    Rule(energy_metered, when_missing=Effect.WARN, kind=Kind.LIMITS, waivable=True),
     Rule(battery_needs_it, when_missing=Effect.WARN, kind=Kind.SOC, waivable=True),
     Rule(not_concurrent, when_missing=Effect.DENY, waivable=True),
     Rule(not_too_often, when_missing=Effect.DENY, kind=Kind.VELOCITY, waivable=True),

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from agent.core.countries import normalise_country
-from agent.core.credentials import Assurance
+from agent.core.credentials import Assurance, CardDoubt
 from agent.core.networks import normalise_network
 from agent.core.policy import TokenStatus
 from agent.core.prices import Prices
@@ -27,11 +27,26 @@ def one_card(asked: Question) -> Iterator[Objection]:
         yield Objection(code=ReasonCode.SEVERAL_CARDS)
 
 
+DOUBTED = {
+    CardDoubt.NOT_GENUINE: ReasonCode.CARD_NOT_GENUINE,
+    CardDoubt.TORN: ReasonCode.CARD_TORN,
+    CardDoubt.PHONE: ReasonCode.PHONE,
+    CardDoubt.AMBIGUOUS: ReasonCode.TOKEN_AMBIGUOUS,
+}
+
+
+def card_undoubted(asked: Question) -> Iterator[Objection]:
+    """The card proved what it had to prove. If it did not, its number is a claim and names nobody."""
+    doubt = asked.request.doubt
+    if doubt is not None and not asked.request.crowded:
+        yield Objection(code=DOUBTED[doubt], observed=asked.request.credential.assurance)
+
+
 def token_known(asked: Question) -> Iterator[Objection]:
     """The credential names somebody and that token is in the fleet's table."""
     request = asked.request
-    if request.crowded:
-        return  # one_card says so; which of them is meant is not known
+    if request.crowded or request.doubt is not None:
+        return  # one_card or card_undoubted says so; whose card is meant is not known
     if request.lookup_failed:
         yield Objection(code=ReasonCode.CACHE_UNREADABLE, missing=True)
     elif request.credential.assurance is Assurance.RANDOM or not request.credential.is_identity:
