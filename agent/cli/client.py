@@ -49,6 +49,9 @@ class Api:
     def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         return self._call("POST", path, body)
 
+    def put(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        return self._call("PUT", path, body)
+
     def stream(self, path: str) -> Iterator[dict[str, Any]]:
         """JSON lines for as long as the service sends them."""
         connection = self._connect(timeout=None)
