@@ -48,6 +48,9 @@ def load_file(path: Path) -> Profile:
         base = _table(_HERE / f"{base_id}.toml", base_id)
         if "extends" in base:
             raise ProfileError(f"{source}: extends: {base_id!r} extends another one; one level is all there is")
+        for key, name in (("evidence", "field"), ("security", "id")):  # of the base, but for what is said anew
+            said = {each.get(name) for each in table.get(key, ()) if isinstance(each, dict)}
+            table[key] = [*table.get(key, ()), *(each for each in base.get(key, ()) if each.get(name) not in said)]
         table = _merged(base, table)
     profile = parse(table, source=source)
     shipped = _HERE / f"{profile.id}.toml"

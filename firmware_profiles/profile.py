@@ -153,8 +153,8 @@ class Framing(Strict):
     """Parameters of the codec. `trailer`: bytes between the check and the end byte of an EM4100 ASCII frame.
 
     `function`, `register_address` and `register_count` are what a charger is asked over Modbus; addresses are those on
-    the wire, from 0. `unit` is the Modbus unit. `firmware_address` and `firmware_count` are where its version stands, in
-    ASCII, filled up with NUL.
+    the wire, from 0. `unit` is the Modbus unit. `firmware_address` and `firmware_count` are where its version stands,
+    in ASCII, filled up with NUL.
 
     `mode` and `crc` are those of the TWN4's Simple Protocol. `wiegand` is how a converter writes the bits:
     "counted_left" and "counted_right" with two digits that say how many there are, all of them, filled up with zeros
@@ -250,11 +250,15 @@ class VectorCard(Strict):
 
 
 class Accept(Strict):
-    """Raw bytes that must be understood. Readers state `cards` (none: an empty field), chargers state `event`."""
+    """Raw bytes that must be understood. Readers state `cards` (none: an empty field), chargers state `event`.
+
+    `collides`: UIDs of different cards that this reader tells as this one; a lossy reader has at least one such vector.
+    """
 
     name: str = Field(min_length=1)
     raw: Hex = Field(min_length=1, repr=False)
     cards: tuple[VectorCard, ...] | None = Field(default=None, strict=False)
+    collides: tuple[Hex, ...] = Field(default=(), strict=False, repr=False)
     event: str | None = None
 
 
@@ -291,6 +295,8 @@ class Profile(Strict):
     rest: tuple[Hex, ...] = Field(default=(), strict=False)  # and these end a signal, feedback_ms after it began
     feedback_ms: int = Field(default=3_000, ge=100, le=60_000)
     quirks: tuple[str, ...] = Field(default=(), strict=False)
+    # Kernel modules that take the device before we can: `roamkey doctor` names those that are loaded.
+    kernel_conflicts: tuple[Annotated[str, Field(pattern=r"^[a-z0-9_]+$")], ...] = Field(default=(), strict=False)
     firmware: Firmware = Firmware()
     security: tuple[Advisory, ...] = Field(default=(), strict=False)
     evidence: tuple[Evidence, ...] = Field(default=(), strict=False)

@@ -219,8 +219,7 @@ class _Watching:
         if not (query := self._profile.firmware.query):
             return None
         said = self._tell(query)
-        text = None if said is None else said.removesuffix(pcsc_answers.SUCCESS).decode("ascii", "replace").strip("\0 ")
-        return text or None
+        return None if said is None else pcsc_answers.firmware(said)
 
     def _tell(self, command: bytes) -> bytes | None:
         """To the reader itself. With a card in the field as an APDU, without as an escape; None when neither works."""

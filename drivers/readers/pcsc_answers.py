@@ -19,6 +19,7 @@ TECHNOLOGY_OF_STANDARD = {
     0x11: Technology.FELICA,
 }
 TYPE_B_HISTORICAL_BYTES = 8  # four of application data, three of protocol, MBLI: PC/SC part 3, 3.1.3.2.3.1
+ESCAPE_ANSWER = b"\xe1\x00\x00\x00"
 DIRECT, INVERSE = 0x3B, 0x3F
 
 
@@ -59,6 +60,12 @@ def historical_bytes(atr: bytes) -> bytes | None:
     for byte in atr[1:]:
         check ^= byte
     return None if checked and check else atr[at:end]
+
+
+def firmware(said: bytes) -> str | None:
+    """The version in an answer of ACS readers: a bare text (ACR122U), or a text behind E1 and four bytes."""
+    text = said[5:] if said.startswith(ESCAPE_ANSWER) else said
+    return text.removesuffix(SUCCESS).decode("ascii", "replace").strip("\0 ") or None
 
 
 def split(transcript: bytes) -> tuple[bytes, bytes] | None:
