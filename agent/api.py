@@ -186,13 +186,17 @@ class DecisionBody(TellingBody):
 
 
 class EventBody(Body):
-    event: Literal["plugged_in", "unplugged", "started", "metered", "stopped", "faulted", "found"]
+    event: Literal["plugged_in", "unplugged", "started", "metered", "stopped", "signed", "faulted", "found"]
     evse: Annotated[str, Field(max_length=48)] | None = None
     session: Text | None = None
     meter_wh: Annotated[int, Field(ge=0, le=REGISTER_LIMIT_WH)] | None = None
     power_w: Annotated[int, Field(ge=-REGISTER_LIMIT_WH, le=REGISTER_LIMIT_WH)] | None = None
     soc_percent: Percent | None = None
     reason: Text = "Other"
+    signed: Annotated[str, Field(min_length=1, repr=False)] | None = None
+    """A signed meter record, byte for byte; `format` says which kind, and it is kept with its session."""
+    format: Annotated[str, Field(max_length=36)] = "OCMF"
+    public_key: Annotated[str, Field(max_length=2_000)] | None = None
     code: Text = ""
     state: charger_events.ChargerState = charger_events.ChargerState.AVAILABLE
 
@@ -506,11 +510,21 @@ def prices_of(body: PricesBody) -> Prices:
     return plain_prices(**{**dict(body), "basis": basis})
 
 
+def bytes_of(signed: str | None) -> bytes:
+    """Exactly as it was signed: what JSON can say and UTF-8 cannot was never a record."""
+    try:
+        return (signed or "").encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise Problem(422, "signed: is no text in UTF-8") from error
+
+
 def event_of(name: str, body: EventBody) -> charger_events.ChargerEvent:
     """The report as the charger's event. A meter value is needed where a session's energy depends on it."""
     now = charger_events.monotonic_ms()
     if body.event in ("started", "metered") and body.meter_wh is None:
         raise Problem(422, f"event {body.event} needs meter_wh, the charger's energy register")
+    if body.event == "signed" and body.signed is None:
+        raise Problem(422, "event signed needs signed, the record as the meter signed it")
     meter = body.meter_wh or 0
     match body.event:
         case "plugged_in":
@@ -531,6 +545,15 @@ def event_of(name: str, body: EventBody) -> charger_events.ChargerEvent:
         case "stopped":
             return charger_events.ChargingStopped(
                 charger=name, session=body.session, meter_wh=body.meter_wh, reason=body.reason, monotonic_ms=now
+            )
+        case "signed":
+            return charger_events.MeterSigned(
+                charger=name,
+                session=body.session,
+                document=bytes_of(body.signed),
+                format=body.format,
+                public_key=body.public_key,
+                monotonic_ms=now,
             )
         case "faulted":
             return charger_events.Faulted(charger=name, code=body.code or "unknown", monotonic_ms=now)

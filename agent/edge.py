@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import assert_never
 
+from agent import signed_meter
 from agent.board import Board, Health
 from agent.clock import monotonic_ms
 from agent.core import observations
@@ -21,6 +22,16 @@ from sync import ports
 
 log = logging.getLogger("roamkey")
 
+SimpleEvent = (
+    chargers.PluggedIn
+    | chargers.Unplugged
+    | chargers.ChargingStarted
+    | chargers.Metered
+    | chargers.ChargingStopped
+    | chargers.Faulted
+    | chargers.ChargerFound
+    | chargers.ChargerLost
+)
 RENEWAL_REFUSED = "renewed-certificate-refused"
 
 
@@ -47,7 +58,23 @@ def from_reader(event: readers.ReaderEvent, identity: Identity, board: Board, no
             assert_never(event)
 
 
-def from_charger(event: chargers.ChargerEvent, board: Board, now: Instant) -> Observation:
+def from_meter(event: chargers.MeterSigned, token_key: bytes) -> Observation | None:
+    """A signed record that cannot be kept is told to the log, and is no reason to stop anything."""
+    try:
+        return signed_meter.seen(
+            event.charger,
+            event.session,
+            event.document,
+            format=event.format,
+            public_key=event.public_key,
+            key=token_key,
+        )
+    except ValueError as error:
+        log.error("charger %s: %s", event.charger, error)
+        return None
+
+
+def from_charger(event: SimpleEvent, board: Board, now: Instant) -> Observation:
     match event:
         case chargers.PluggedIn():
             board.chargers[event.charger] = Health(state=chargers.ChargerState.PLUGGED, since=now.utc)

@@ -40,7 +40,7 @@ from agent.core.quotes import Quote
 from agent.core.requests import Place, Source, Told
 from agent.core.sessions import Session, fold
 from agent.core.whereabouts import Fix
-from agent.edge import from_charger, from_reader, from_receiver, from_uplink
+from agent.edge import from_charger, from_meter, from_reader, from_receiver, from_uplink
 from agent.enrolment import Enrolment, tls_of
 from agent.evidence.collection import documents_of, span_of, told
 from agent.first_root import RootUnusable, read_root
@@ -60,7 +60,7 @@ from agent.vault import Vault
 from agent.wire import open_envelope
 from drivers.chargers import open_charger
 from drivers.chargers.api import ApiCharger, Asked
-from drivers.chargers.charger import Charger, ChargerEvent
+from drivers.chargers.charger import Charger, ChargerEvent, MeterSigned
 from drivers.positions.receiver import Receiver, ReceiverEvent
 from drivers.readers import open_reader
 from drivers.readers.reader import Reader, ReaderEvent, card_from_text
@@ -323,6 +323,11 @@ class Runtime:
         self.service.tell(from_reader(event, self.identity, self.service.board, self.clock.now()))
 
     def _on_charger(self, event: ChargerEvent) -> None:
+        if isinstance(event, MeterSigned):
+            seen = from_meter(event, self.vault.token_key)
+            if seen is not None:
+                self.service.tell(seen)
+            return
         self.service.tell(from_charger(event, self.service.board, self.clock.now()))
 
     def _on_receiver(self, event: ReceiverEvent) -> None:

@@ -284,6 +284,7 @@ NEVER_LOST = (
     seen_.Woken,
     seen_.ChargingStarted,
     seen_.ChargingStopped,
+    seen_.MeterSigned,
     seen_.Metered,
     seen_.Unplugged,
     seen_.ChargerFound,

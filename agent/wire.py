@@ -22,6 +22,8 @@ from agent.core.facts import (
     AgentStarted,
     AgentStopped,
     BackendAnswered,
+    BudgetAsked,
+    BudgetGranted,
     ChargerFaulted,
     ChargerFound,
     ChargerLost,
@@ -83,6 +85,8 @@ TYPES: Final[Mapping[type[Fact], str]] = {
     SessionEnded: "io.roamkey.session.ended",
     SessionContradicted: "io.roamkey.session.anomaly",
     SessionSigned: "io.roamkey.session.signed",
+    BudgetGranted: "io.roamkey.budget.granted",
+    BudgetAsked: "io.roamkey.budget.asked",
     AgentStarted: "io.roamkey.agent.started",
     AgentStopped: "io.roamkey.agent.stopped",
     ReaderFound: "io.roamkey.reader.found",
@@ -283,6 +287,8 @@ def subject_of(fact: Fact) -> str | None:
             PinTried()
             | CodeTried()
             | OverrideReceived()
+            | BudgetGranted()
+            | BudgetAsked()
             | AgentStarted()
             | AgentStopped()
             | ReaderFound()

@@ -13,6 +13,7 @@ from agent.cli.client import Api, Refused, Unreachable, add_service_arguments, a
 
 if TYPE_CHECKING:
     from agent.core.policy import Group
+    from agent.evidence.document import Evidence
     from agent.evidence.judgement import Judgement
 
 HELP = "write what proves a session into one file, or check such a file"
@@ -36,11 +37,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="a device's public key (JWK or PEM) that you trust although the fleet's documents do not name it",
     )
+    parser.add_argument(
+        "--token-key", type=Path, metavar="FILE", help="the fleet's token key: opens meter records that name a card"
+    )
+    parser.add_argument("--meter-key", metavar="KEY", help="the meter's public key: a file, or hex, base64 or PEM")
+    parser.add_argument(
+        "--meter-out", type=Path, metavar="FILE", help="write the signed meter records there, byte for byte"
+    )
     add_service_arguments(parser)
 
 
 def main(arguments: argparse.Namespace) -> int:
     from agent.evidence.document import NotEvidence
+    from agent.signed_meter import Unopened
+    from agent.vault import VaultError
     from sync.signing import SigningError
 
     if arguments.verify is None and arguments.session is None:
@@ -57,7 +67,7 @@ def main(arguments: argparse.Namespace) -> int:
     except Refused as error:
         output.complain(str(error))
         return {NOT_FOUND: output.NO_INPUT, NOT_YET: output.TRY_LATER}.get(error.status, output.FAILURE)
-    except (NotEvidence, SigningError) as error:
+    except (NotEvidence, SigningError, VaultError, Unopened) as error:
         output.complain(str(error))
         return output.DATA
     except FileExistsError as error:
@@ -122,22 +132,51 @@ def records_of(api: Api, first: int, last: int) -> Iterator[bytes]:
 
 
 def verify(arguments: argparse.Namespace) -> int:
+    from agent.cli.ocmf import key_of
     from agent.evidence.judgement import judge
+    from agent.vault import read_token_key
     from sync.signing import thumbprint
 
+    token_key = None if arguments.token_key is None else read_token_key(arguments.token_key)
     keys = [path.read_text("ascii") for path in arguments.device_key]
     judgement = judge(
         arguments.verify.read_bytes(),
         root=arguments.root.read_bytes(),
         session=arguments.session,
         device_keys={thumbprint(key): key for key in keys},
+        token_key=token_key,
+        meter_key=key_of(arguments.meter_key) if arguments.meter_key else None,
     )
+    if arguments.meter_out is not None and judgement.evidence is not None:
+        write_meter_records(judgement.evidence, token_key, arguments.meter_out)
     if arguments.json:
         output.print_json(as_json(judgement))
     else:
         for line in told_of(judgement):
             output.say(line)
     return output.OK if judgement.ok else output.FAILURE
+
+
+def write_meter_records(evidence: Evidence, token_key: bytes | None, out: Path) -> None:
+    """One after the other: `roamkey ocmf verify` reads them so."""
+    from agent.core.facts import SessionSigned
+    from agent.signed_meter import records_of
+    from agent.wire import Unreadable, open_record
+
+    facts = []
+    for body in evidence.records:
+        try:
+            fact = open_record(body).fact
+        except Unreadable:
+            continue
+        if isinstance(fact, SessionSigned) and fact.session == evidence.session:
+            facts.append(fact)
+    with out.open("xb") as file:
+        for each in records_of(facts, token_key):
+            if each.document is None:
+                output.complain(f"{each.format} {each.sha256[:12]} lies in a box: give --token-key")
+            else:
+                file.write(each.document + b"\n")
 
 
 def as_json(judgement: Judgement) -> dict[str, Any]:
@@ -173,6 +212,9 @@ def told_of(judgement: Judgement) -> Iterator[str]:
     yield f"  at     {', '.join(f'{name} {value}' for name, value in place.items()) or about['charger']}"
     yield f"  from   {about.get('started_at', about['authorised_at'])} to {about['ended_at']}, {about['reason']}"
     yield f"  energy {about['energy_wh']} Wh in {about['duration_s']} s"
+    if "cost" in about:
+        sides = ", ".join(f"{name} {about['cost'][name]}" for name in ("net", "gross") if name in about["cost"])
+        yield f"  cost   {sides} {about['cost']['currency']}"
     for group in judgement.groups:
         yield from (f"  rule   {line}" for line in rules_of(group))
 

@@ -34,7 +34,7 @@ def main(arguments: argparse.Namespace) -> int:
     try:
         with arguments.file.open("rb") as file:
             data = file.read(64 * MAX_BYTES)
-        key = _key(arguments.public_key) if arguments.public_key else None
+        key = key_of(arguments.public_key) if arguments.public_key else None
     except OSError as error:
         output.complain(f"{error.filename}: {error.strerror}")
         return output.NO_INPUT
@@ -79,7 +79,7 @@ def main(arguments: argparse.Namespace) -> int:
     return output.OK if worst is Verdict.VALID and is_sound(findings) else output.FAILURE
 
 
-def _key(text: str) -> bytes:
+def key_of(text: str) -> bytes:
     """A file's content when there is such a file, else the text itself."""
     path = Path(text)
     try:

@@ -10,6 +10,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from agent.core.answers import Heard, Mode, Verdict, Whitelist
+from agent.core.budgets import Lease, LeaseUse, UsedUp, Want
 from agent.core.credentials import Credential
 from agent.core.instants import ClockQuality
 from agent.core.overrides import MostCost
@@ -107,6 +108,7 @@ class DecisionMade:
     override_by: str | None = None
     override_why: str | None = None
     waived: tuple[Reason, ...] | None = None
+    leases: tuple[LeaseUse, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,6 +193,7 @@ class SessionAuthorised:
     cost: CostLimit | None = None
     odometer_km: int | None = None
     prices: Prices | None = None
+    leases: tuple[LeaseUse, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -280,6 +283,7 @@ class SessionEnded:
     duration_s: int
     duration_source: str
     cost: Cost | None = None
+    leases: tuple[LeaseUse, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -311,6 +315,33 @@ class SessionContradicted:
     event: str
     phase: str
     meter_wh: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BudgetGranted:
+    """Leases of budgets came from the backend. The record tells all that this device holds, whatever came before it.
+
+    `held` are the leases as they were signed, `leases` what became of each here so far, `used_up` the budgets of which
+    the backend has nothing left to lend.
+    """
+
+    message: int
+    newest: int
+    held: tuple[Lease, ...]
+    leases: tuple[LeaseUse, ...]
+    used_up: tuple[UsedUp, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BudgetAsked:
+    """The device asks for leases, and gives back what is left of those that it will not use any more (`closed`).
+
+    `leases` are those that it goes on with, cumulative, as in the records of the sessions.
+    """
+
+    wants: tuple[Want, ...]
+    closed: tuple[LeaseUse, ...]
+    leases: tuple[LeaseUse, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -465,6 +496,8 @@ Fact = (
     | SessionFact
     | SessionContradicted
     | SessionSigned
+    | BudgetGranted
+    | BudgetAsked
     | AgentStarted
     | AgentStopped
     | ReaderFound

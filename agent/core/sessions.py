@@ -13,6 +13,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import assert_never
 
+from agent.core.budgets import LeaseUse
 from agent.core.credentials import Credential
 from agent.core.facts import (
     EndReason,
@@ -102,6 +103,8 @@ class Session:
         known = self.started_clock is not ClockQuality.UNKNOWN
         return bill_by(self.quote, self.prices, self.started_at if known else None)
 
+    reserved: tuple[LeaseUse, ...] = ()
+
     @property
     def is_open(self) -> bool:
         return self.phase is not Phase.ENDED
@@ -132,6 +135,7 @@ def start(fact: SessionAuthorised) -> Session:
         target_soc_percent=fact.target_soc_percent,
         cost=fact.cost,
         prices=fact.prices if fact.cost is None else fact.cost.prices,
+        reserved=fact.leases or (),
     )
 
 
@@ -230,6 +234,7 @@ def facts_of(session: Session) -> tuple[SessionFact, ...]:
         target_soc_percent=session.target_soc_percent,
         cost=session.cost,
         prices=session.prices if session.cost is None else None,
+        leases=session.reserved or None,
     )
     facts: list[SessionFact] = [authorised]
     if session.quote is not None:

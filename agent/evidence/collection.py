@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agent.cache.archive import Archive
-from agent.core.facts import Checkpoint, DecisionMade, SessionAuthorised, SessionEnded
+from agent.core.facts import Checkpoint, DecisionMade, SessionAuthorised, SessionEnded, SessionSigned
 from agent.journal import Journal
 from agent.wire import TYPES
 from sync.bundle import SignedBundle
@@ -41,7 +41,8 @@ def span_of(journal: Journal, session: str) -> Span:
     ended = next((each for each in about if isinstance(each.fact, SessionEnded)), None)
     if ended is None:
         raise NoEvidence(f"session {session} has not ended yet", later=True)
-    checkpoint = journal.first_of(TYPES[Checkpoint], after=ended.sequence)
+    last = max(each.sequence for each in about if isinstance(each.fact, SessionEnded | SessionSigned))
+    checkpoint = journal.first_of(TYPES[Checkpoint], after=last)
     if checkpoint is None:
         raise NoEvidence(f"session {session} is not closed by a checkpoint yet", later=True)
     decided = journal.by_subject(authorised.decision)

@@ -117,7 +117,7 @@ def summary(records: Sequence[bytes], session: str) -> dict[str, Any]:
 
 _OF_THE_END = (
     "started_at", "ended_at", "reason", "complete", "interrupted", "meter_start_wh", "meter_stop_wh", "energy_wh",
-    "duration_s",
+    "duration_s", "cost",
 )  # fmt: skip
 
 

@@ -9,20 +9,34 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from enum import StrEnum
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from agent.core.decisions import Granted, decide
-from agent.core.facts import Checkpoint, DecisionMade, Fact, Outcome, SessionAuthorised, SessionEnded, SessionFact
+from agent.core.facts import (
+    Checkpoint,
+    DecisionMade,
+    Fact,
+    Outcome,
+    RecordsShed,
+    SessionAuthorised,
+    SessionEnded,
+    SessionFact,
+    SessionPriced,
+    SessionSigned,
+)
 from agent.core.instants import Instant
 from agent.core.pins import PinState
 from agent.core.policy import Group, Policy, Token
 from agent.core.requests import Given, Request, Usage
-from agent.core.sessions import fold
+from agent.core.sessions import Session, cost_so_far, fold
 from agent.evidence.document import Evidence, NotEvidence, from_bytes
 from agent.journal.verification import Anchor, verify
+from agent.ocpi.quotes import quote_of
+from agent.signed_meter import OCMF, Unopened, records_of
 from agent.wire import Record, Unreadable, open_envelope, open_record, source_of
 from sync.bundle import SignedBundle
 from sync.signing import SigningError, thumbprint
@@ -38,6 +52,7 @@ class Check(StrEnum):
     DEVICE_KEY = "device key"
     RECORDS = "records"
     SESSION = "session"
+    METER = "meter"
     DECISION = "decision"
     RULES = "rules"
 
@@ -80,6 +95,8 @@ class _Case:
     root: bytes
     session: str | None
     device_keys: Mapping[str, str] | None
+    token_key: bytes | None = None
+    meter_key: str | bytes | None = None
     roots: Roots = field(default_factory=dict)
     good: list[SignedBundle] = field(default_factory=list)
     keys: dict[str, str] = field(default_factory=dict)
@@ -91,21 +108,45 @@ class _Case:
 
 
 def judge(
-    body: bytes, *, root: bytes, session: str | None = None, device_keys: Mapping[str, str] | None = None
+    body: bytes,
+    *,
+    root: bytes,
+    session: str | None = None,
+    device_keys: Mapping[str, str] | None = None,
+    token_key: bytes | None = None,
+    meter_key: str | bytes | None = None,
 ) -> Judgement:
-    """`session` is the one that was asked for, `device_keys` (kid to public key) are trusted, too."""
+    """`session` is the one that was asked for, `device_keys` (kid to public key) are trusted, too.
+
+    The `token_key` opens signed meter records that name a card; `meter_key` is the meter's, from elsewhere.
+    """
     try:
         evidence = from_bytes(body)
     except NotEvidence as error:
         return Judgement(findings=(Finding(check=Check.FILE, flaws=(str(error),)),))
-    return judge_claims(evidence, root=root, session=session, device_keys=device_keys)
+    return judge_claims(
+        evidence, root=root, session=session, device_keys=device_keys, token_key=token_key, meter_key=meter_key
+    )
 
 
 def judge_claims(
-    evidence: Evidence, *, root: bytes, session: str | None = None, device_keys: Mapping[str, str] | None = None
+    evidence: Evidence,
+    *,
+    root: bytes,
+    session: str | None = None,
+    device_keys: Mapping[str, str] | None = None,
+    token_key: bytes | None = None,
+    meter_key: str | bytes | None = None,
 ) -> Judgement:
     """The claims themselves, whatever file they came in."""
-    case = _Case(evidence=evidence, root=root, session=session, device_keys=device_keys)
+    case = _Case(
+        evidence=evidence,
+        root=root,
+        session=session,
+        device_keys=device_keys,
+        token_key=token_key,
+        meter_key=meter_key,
+    )
     findings = [Finding(check=Check.FILE, told="whole and in its one form")]
     for check, look in _CHECKS.items():
         case.told = ""
@@ -206,7 +247,7 @@ def _session_is_this_one(case: _Case) -> Iterator[str]:
         return
     if (begun.decision, begun.credential, begun.place) != (ended.decision, ended.credential, ended.place):
         yield "its end is of another decision, card or place than its beginning"
-    session = fold(facts[:-1]) if isinstance(facts[-1], SessionEnded) else None
+    session = fold(facts[:-1], quote_of) if isinstance(facts[-1], SessionEnded) else None
     if session is None:
         yield "something of it was recorded after its end"
     elif ended.complete and ended.meter_start_wh is not None and ended.meter_stop_wh is not None:
@@ -214,12 +255,29 @@ def _session_is_this_one(case: _Case) -> Iterator[str]:
             yield f"it ended with a meter start of {ended.meter_start_wh} Wh, but began at {session.meter_start_wh} Wh"
         if ended.energy_wh != max(0, ended.meter_stop_wh - ended.meter_start_wh):
             yield f"its energy of {ended.energy_wh} Wh is not what the meter counted"
+    if session is not None and not any(isinstance(record.fact, RecordsShed) for record in case.records):
+        yield from _cost_flaws(session, ended, facts)  # where readings were shed, it was counted by more than is here
     last = case.records[-1].fact if case.records else None
     if not isinstance(last, Checkpoint) or about[-1].sequence >= case.records[-1].sequence:
         yield "no checkpoint follows its end"
     if not case.whole or not case.keys:
         yield "the records are not proven, so neither is what they say"
     case.told = f"{ended.energy_wh} Wh, {ended.duration_s} s, ended by {ended.reason.value}"
+    if ended.cost is not None:
+        case.told += f", {ended.cost.gross or ended.cost.net} {ended.cost.currency}"
+
+
+def _cost_flaws(session: Session, ended: SessionEnded, facts: Sequence[Fact]) -> Iterator[str]:
+    """The price worked out again from the readings and the tariff in the records."""
+    for fact in facts:
+        if isinstance(fact, SessionPriced) and fact.sha256 != sha256(fact.document.encode()).hexdigest():
+            yield "its tariff is not the document whose hash is told"
+    known = session.quote is not None or not any(isinstance(fact, SessionPriced) for fact in facts)
+    if ended.cost is None or not known or ended.meter_stop_wh is None:
+        return
+    again = cost_so_far(replace(session, meter_last_wh=ended.meter_stop_wh), ended.duration_s * 1000)
+    if again != ended.cost:
+        yield f"it cost {ended.cost.gross or ended.cost.net}, but by its tariff and readings it costs another sum"
 
 
 def _decision_began_it(case: _Case) -> Iterator[str]:
@@ -299,12 +357,40 @@ def _rules_grant_it(case: _Case) -> Iterator[str]:
     case.told = f"asked again, they grant it to group {holder.group}"
 
 
+def _meter_signed_it(case: _Case) -> Iterator[str]:
+    """Signed meter records are a gift: without any there is nothing to find wrong."""
+    from agent.core.ocmf import read
+    from agent.ocmf_signatures import Verdict
+    from agent.ocmf_signatures import verify as verify_meter
+
+    kept = [record.fact for record in case.records if isinstance(record.fact, SessionSigned)]
+    try:
+        found = list(records_of((each for each in kept if each.session == case.evidence.session), case.token_key))
+    except Unopened as error:
+        yield str(error)
+        return
+    told = []
+    for each in found:
+        if each.document is None:
+            told.append(f"{each.format} {each.sha256[:12]} in a box (--token-key opens it)")
+        elif each.format.upper() != OCMF:
+            told.append(f"{each.format} {each.sha256[:12]}, which cannot be checked here")
+        else:
+            verified = verify_meter(read(each.document).record, case.meter_key or each.public_key)
+            whose = "" if case.meter_key else ", by the key that the charger named"
+            told.append(f"OCMF {each.sha256[:12]} {verified.verdict}{whose}")
+            if verified.verdict not in (Verdict.VALID, Verdict.NO_KEY, Verdict.UNSUPPORTED):
+                yield f"OCMF {each.sha256[:12]}: {verified.verdict}: {verified.text}"
+    case.told = "; ".join(told) or "no signed meter record came"
+
+
 _CHECKS: Mapping[Check, Callable[[_Case], Iterator[str]]] = {
     Check.ROOT: _root_vouches,
     Check.BUNDLES: _bundles_are_the_fleets,
     Check.DEVICE_KEY: _device_key_is_vouched_for,
     Check.RECORDS: _records_are_whole,
     Check.SESSION: _session_is_this_one,
+    Check.METER: _meter_signed_it,
     Check.DECISION: _decision_began_it,
     Check.RULES: _rules_grant_it,
 }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
@@ -80,6 +80,21 @@ class ChargingStopped:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MeterSigned:
+    """A signed record of the meter, such as OCMF, exactly as it came; often only after the charge has ended.
+
+    `public_key` is what the charger says of its own key.
+    """
+
+    charger: str
+    session: str | None
+    document: bytes = field(repr=False)
+    format: str
+    public_key: str | None
+    monotonic_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Faulted:
     charger: str
     code: str
@@ -109,7 +124,15 @@ class ChargerLost:
 
 
 ChargerEvent = (
-    PluggedIn | Unplugged | ChargingStarted | Metered | ChargingStopped | Faulted | ChargerFound | ChargerLost
+    PluggedIn
+    | Unplugged
+    | ChargingStarted
+    | Metered
+    | ChargingStopped
+    | MeterSigned
+    | Faulted
+    | ChargerFound
+    | ChargerLost
 )
 Emit = Callable[[ChargerEvent], None]
 

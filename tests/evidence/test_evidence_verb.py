@@ -35,7 +35,7 @@ def test_programs_get_every_check(files: tuple[Path, Path], capsys: pytest.Captu
     told = json.loads(capsys.readouterr().out)
     assert told["ok"]
     assert [each["check"] for each in told["checks"]] == [
-        "file", "root", "bundles", "device key", "records", "session", "decision", "rules",
+        "file", "root", "bundles", "device key", "records", "session", "meter", "decision", "rules",
     ]  # fmt: skip
     assert told["summary"]["energy_wh"] == 11_500
 

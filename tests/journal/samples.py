@@ -40,6 +40,7 @@ from agent.core.facts import (
     SessionMetered,
     SessionPriced,
     SessionResumed,
+    SessionSigned,
     SessionStarted,
     SessionStopRequested,
     Trigger,
@@ -72,6 +73,13 @@ TARIFF = (
     '{"country_code":"DE","party_id":"ABC","id":"12","currency":"EUR","tax_included":"NO","elements":[{"price_components"'
     ':[{"type":"ENERGY","price":0.55,"vat":19,"step_size":1}]}],"last_updated":"2026-01-01T00:00:00Z"}'
 )
+
+OCMF = 'OCMF|{"FV":"1.0","PG":"T12","MS":"4711","IS":false,"RD":[]}|{"SD":"3044"}'
+
+
+def sha256_of(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
 
 _ticks = itertools.count(1)
 
@@ -193,7 +201,7 @@ SAMPLES: tuple[Fact, ...] = (
     a_refusal(),
     PinTried(driver="d-041", salt="9f2d4c51", right=False),
     authorised(),
-    SessionPriced(session="s-1", sha256=hashlib.sha256(TARIFF.encode()).hexdigest(), document=TARIFF, zone="Europe/Berlin"),
+    SessionPriced(session="s-1", sha256=sha256_of(TARIFF), document=TARIFF, zone="Europe/Berlin"),
     started(),
     metered(),
     SessionStopRequested(session="s-1", reason=EndReason.LOCAL, by=CARD),
@@ -201,6 +209,16 @@ SAMPLES: tuple[Fact, ...] = (
     SessionResumed(session="s-1", meter_wh=None),
     ended(),
     SessionContradicted(session=None, charger="left", event="Metered", phase="none", meter_wh=7),
+    SessionSigned(
+        session="s-1",
+        charger="left",
+        format="OCMF",
+        sha256=sha256_of(OCMF),
+        part=1,
+        parts=1,
+        text=OCMF,
+        public_key="3059301306072a8648ce3d020106082a8648ce3d030107034200",
+    ),
     AgentStarted(version="0.1.0", boot=BOOT, open_sessions=1, policy_revision=None),
     AgentStopped(open_sessions=0),
     ReaderFound(reader="front", model="PN532", firmware="1.6", findings=("answers late",)),
