@@ -13,6 +13,7 @@ from typing import assert_never
 
 from agent.core import facts, observations
 from agent.core.answers import Silence
+from agent.core.budgeting import Budgeting
 from agent.core.charging import Charging, end_reason
 from agent.core.effects import (
     Effect,
@@ -31,8 +32,9 @@ from agent.core.tapping import Tapping
 class Agent:
     def __init__(self, setup: Setup, state: State | None = None) -> None:
         self._memory = Memory(setup, state or State())
-        self._charging = Charging(self._memory)
-        self._taps = Tapping(self._memory, self._charging)
+        self._budgets = Budgeting(self._memory)
+        self._charging = Charging(self._memory, self._budgets)
+        self._taps = Tapping(self._memory, self._charging, self._budgets)
 
     @property
     def setup(self) -> Setup:
@@ -47,6 +49,9 @@ class Agent:
         self._memory.state = state
 
     def handle(self, seen: Observation, now: Instant) -> Effects:
+        return (*self._handle(seen, now), *self._budgets.look(now))
+
+    def _handle(self, seen: Observation, now: Instant) -> Effects:
         match seen:
             case observations.Sighted():
                 return self._taps.look(seen, now)
@@ -131,6 +136,10 @@ class Agent:
                 )
             case observations.Woken():
                 return self._wake(seen, now)
+            case observations.GrantReceived():
+                return self._budgets.granted(seen, now)
+            case observations.JournalChanged():
+                return self._budgets.began_anew(seen)
             case observations.Leaving():
                 stopped = facts.AgentStopped(open_sessions=len(self._memory.state.open_sessions))
                 return (Record(facts=(stopped,)), Seal())
@@ -161,7 +170,7 @@ class Agent:
 
     def _wake(self, seen: observations.Woken, now: Instant) -> Effects:
         """Sessions open in the journal are interrupted until their charger says what became of them."""
-        self._memory.change(history=seen.history)
+        self._memory.change(history=seen.history, holdings=seen.holdings)
         policy = self._memory.state.policy
         left = tuple(session for session in seen.sessions if session.is_open)
         told: list[facts.Fact] = [

@@ -90,7 +90,7 @@ class Lease:
 class LeaseUse:
     """What became of a lease here, cumulative: of two, the one with the higher `count` is newer.
 
-    `amount` is what this record's session reserved, or spent.
+    `amount` is what the session of this record reserved, or spent. `basis` is that of a budget in money.
     """
 
     lease: str
@@ -99,6 +99,24 @@ class LeaseUse:
     consumed: int
     reserved: int
     count: int
+    unit: Unit | None = None
+    basis: Basis | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsedUp:
+    """Nothing is left of this budget to lend to this device, as the backend says, until then."""
+
+    budget: str
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Want:
+    """A lease of this budget is wanted. `need` is what a session has to reserve here; 0 when nobody knows yet."""
+
+    budget: str
+    need: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,29 +162,24 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Taken:
-    """What a session has reserved from one lease."""
-
-    lease: str
-    budget: str
-    amount: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Holdings:
     """All leases of this device. `message` is the number of the newest grant; older ones say nothing new.
 
-    `known_since`: what was spent before is no longer in the journal. `used_up` are budgets of which the backend has
-    nothing left to give, until when. `wanted` are budgets that somebody tapped for, with what a session needs.
+    `newest` is the highest number of a lease that ever came: one that is not above it was spent from and forgotten, or
+    may have been. `known_since`: what was spent before is no longer in the journal. `used_up` are budgets of which the
+    backend has nothing left to give, until when. `wanted` are budgets that somebody tapped for, with what a session
+    needs; `asked_ms` says when each was asked for last, `look_ms` when all are looked at next.
     """
 
     journal: str = ""
     message: int = 0
+    newest: int = 0
     known_since: datetime | None = None
     held: Mapping[str, Held] = field(default_factory=lambda: MappingProxyType({}))
     used_up: Mapping[str, datetime] = field(default_factory=lambda: MappingProxyType({}))
     wanted: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     asked_ms: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    look_ms: int = 0
 
     def of(self, key: str) -> Iterator[Held]:
         """Its leases of this epoch that are not closed, in the order in which they end."""
@@ -186,7 +199,9 @@ class Holdings:
     def per_session(self, key: str, now: Instant) -> int:
         return max((each.lease.per_session for each in self.in_force(key, now)), default=0)
 
-    def reserve(self, key: str, amount: int, now: Instant) -> tuple[Holdings, tuple[LeaseUse, ...]]:
+    def reserve(
+        self, key: str, amount: int, now: Instant, *, unit: Unit | None = None, basis: Basis | None = None
+    ) -> tuple[Holdings, tuple[LeaseUse, ...]]:
         """From the lease that ends first on; the caller has seen that there is enough."""
         uses: list[LeaseUse] = []
         held = dict(self.held)
@@ -196,13 +211,13 @@ class Holdings:
                 continue
             after = replace(each, reserved=each.reserved + part, count=each.count + 1)
             held[each.lease.id] = after
-            uses.append(after.use(part))
+            uses.append(replace(after.use(part), unit=unit, basis=basis))
             amount -= part
         if amount > 0:
             raise ValueError(f"budget {key!r} lacks {amount}: who reserves must ask before what is free")
         return replace(self, held=MappingProxyType(held)), tuple(uses)
 
-    def settle(self, taken: Iterable[Taken], spent: Mapping[str, int]) -> tuple[Holdings, tuple[LeaseUse, ...]]:
+    def settle(self, taken: Iterable[LeaseUse], spent: Mapping[str, int]) -> tuple[Holdings, tuple[LeaseUse, ...]]:
         """A session has ended: of what it reserved, so much of each budget was spent and the rest is free again.
 
         More than was reserved is counted all the same, in the last lease: the figures must be true.
@@ -262,17 +277,26 @@ class Holdings:
     ) -> Holdings:
         """The newest grant names every lease that the backend counts as ours.
 
-        A lease from before the journal's memory may have been spent from and forgotten: it is not taken (again). What
-        was closed here and is not named any more has been settled, and is forgotten.
+        What was closed here and is not named any more has been settled, and is forgotten.
         """
         told = tuple(leases)
         named = {lease.id for lease in told}
         held = {id: each for id, each in self.held.items() if not each.closed or id in named}
         for lease in told:
-            forgotten = self.known_since is not None and lease.issued_at <= self.known_since
-            if lease.id not in self.held and lease.journal == self.journal and not forgotten:
+            if lease.id not in held and self._may_take(lease):
                 held[lease.id] = Held(lease=lease, boot=now.boot, received_ms=now.monotonic_ms)
-        return replace(self, message=message, held=MappingProxyType(held), used_up=MappingProxyType(dict(used_up)))
+        return replace(
+            self,
+            message=message,
+            newest=max([self.newest, *(lease.number for lease in told)]),
+            held=MappingProxyType(held),
+            used_up=MappingProxyType(dict(used_up)),
+        )
+
+    def _may_take(self, lease: Lease) -> bool:
+        """Of this epoch, and certainly never spent from before."""
+        remembered = self.known_since is None or lease.issued_at > self.known_since
+        return lease.journal == self.journal and lease.number > self.newest and remembered
 
 
 def bound(budgets: Iterable[Budget], subjects: Mapping[Scope, str | None]) -> Iterator[tuple[Budget, str | None]]:

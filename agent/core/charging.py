@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import assert_never
 
 from agent.core import facts, observations
+from agent.core.budgeting import Budgeting
 from agent.core.credentials import Credential
 from agent.core.effects import (
     QueryCharger,
@@ -39,8 +40,9 @@ RECORDS_NEAR_LIMIT = 12  # times as many meter samples are recorded where a cost
 
 
 class Charging:
-    def __init__(self, memory: Memory) -> None:
+    def __init__(self, memory: Memory, budgets: Budgeting) -> None:
         self._memory = memory
+        self._budgets = budgets
 
     def found(self, seen: observations.ChargerFound, now: Instant) -> Effects:
         known = seen.charger in self._memory.state.reachable
@@ -301,7 +303,7 @@ class Charging:
             meter_wh, complete = None, False
         else:
             contradicted = ()
-        fact = ended(session, reason=why, meter_wh=meter_wh, complete=complete, now=now)
+        fact = self._budgets.settled(session, ended(session, reason=why, meter_wh=meter_wh, complete=complete, now=now))
         self._memory.keep(evolve(session, fact))
         if fact.started and fact.credential.is_identity:
             visit = Visit(began=fact.authorised_at, ended=fact.ended_at)
@@ -311,7 +313,7 @@ class Charging:
     def _withdraw(self, session: Session, reason: EndReason | None, now: Instant) -> Effects:
         """Authorised but never started: ended with nothing charged, and the charger told so."""
         why = session.stop_reason or reason or EndReason.TIMEOUT
-        fact = ended(session, reason=why, meter_wh=None, complete=True, now=now)
+        fact = self._budgets.settled(session, ended(session, reason=why, meter_wh=None, complete=True, now=now))
         self._memory.keep(evolve(session, fact))
         return (Record(facts=(fact,)), Seal(), StopCharging(charger=session.charger, session=session.id))
 

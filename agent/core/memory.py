@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TypeVar
 
+from agent.core.budgets import Holdings
 from agent.core.effects import (
     Effect,
     WakeAt,
@@ -73,6 +74,7 @@ class State:
     contradictions: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
     storage_full: bool = False
     history: History = field(default_factory=History)
+    holdings: Holdings = field(default_factory=Holdings)
     link_up: bool = False
     pending: Mapping[str, Pending] = field(default_factory=lambda: MappingProxyType({}))
     fixes: Mapping[Source, Fix] = field(default_factory=lambda: MappingProxyType({}))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from agent.core.answers import Answer
+from agent.core.budgets import Holdings, Lease
 from agent.core.credentials import CardDoubt, Credential
 from agent.core.facts import ClockSynchronised, PolicyRejected, RecordsQuarantined
 from agent.core.history import History
@@ -183,6 +186,24 @@ class Woken:
     version: str
     sessions: tuple[Session, ...]
     history: History = field(default_factory=History)
+    holdings: Holdings = field(default_factory=Holdings)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GrantReceived:
+    """The backend's newest word on our leases, signed by it. `replaces`: leases to give back once the new are here."""
+
+    number: int
+    leases: tuple[Lease, ...]
+    used_up: Mapping[str, datetime]
+    replaces: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JournalChanged:
+    """The journal began anew under this id: storage was lost or replaced, or it parted from the backend's."""
+
+    journal: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -238,6 +259,8 @@ Observation = (
     | ClockStepped
     | StorageChanged
     | Woken
+    | GrantReceived
+    | JournalChanged
     | Leaving
     | BackendAnswered
     | LinkChanged

@@ -12,6 +12,7 @@ from enum import StrEnum
 from types import MappingProxyType
 
 from agent.core.answers import Whitelist
+from agent.core.budgets import Budget
 from agent.core.pins import Pin
 from agent.core.prices import PriceCaps
 from agent.core.sites import Sites
@@ -30,6 +31,7 @@ class Token:
     """One fleet credential. `parent` is OCPI's group_id: one token of it may start and another stop.
 
     `offline`: it may still charge while the policy is stale. `whitelist`: whether the backend is asked first.
+    `aliases`: references of parts of its UID, by which some readers tell it; the token table's business.
     """
 
     reference: str
@@ -43,6 +45,7 @@ class Token:
     vehicle: str | None = None
     offline: bool = True
     whitelist: Whitelist = Whitelist.ALLOWED
+    aliases: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +130,7 @@ class Policy:
     vehicles: Mapping[str, Vehicle]
     revoked: frozenset[str] = frozenset()
     sites: Sites = field(default_factory=Sites)
+    budgets: tuple[Budget, ...] = ()
 
     def levels(self, group: str) -> Iterator[Group] | None:
         """The group and its ancestors, nearest first; None when one is missing or they never end: no policy then."""

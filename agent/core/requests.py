@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from agent.core.answers import Heard
 from agent.core.credentials import CardDoubt, Credential
@@ -16,6 +17,9 @@ from agent.core.positions import Position
 from agent.core.prices import Prices
 from agent.core.quotes import Quote
 from agent.core.sites import Doubt
+
+if TYPE_CHECKING:
+    from agent.core.claims import Claim
 
 
 class Source(StrEnum):
@@ -113,7 +117,7 @@ class Usage:
     """What is going on at this device: open sessions of the token and of the vehicle, and room to store facts.
 
     `past`: earlier sessions of the token. `known_since`: the log of them does not reach further back. `overrides`:
-    those for this token that were not used yet.
+    those for this token that were not used yet. `claims`: what the budgets that bind it say.
     """
 
     sessions_of_token: tuple[str, ...] = ()
@@ -126,3 +130,4 @@ class Usage:
     wrong_pins: int = 0
     last_odometer_km: int | None = None
     overrides: tuple[Override, ...] = ()
+    claims: tuple[Claim, ...] = ()

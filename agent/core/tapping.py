@@ -8,7 +8,10 @@ from typing import assert_never
 from agent.core import break_glass, facts, observations, texts
 from agent.core.answers import Answer, Heard, Mode, Silence
 from agent.core.asking import Asking
+from agent.core.budgeting import Budgeting
+from agent.core.budgets import LeaseUse
 from agent.core.charging import Charging
+from agent.core.claims import Claim
 from agent.core.credentials import RANDOM, Assurance
 from agent.core.decisions import AskBackend, Decision, Granted, NeedsInput, Refused, decide, limits_for
 from agent.core.effects import (
@@ -57,9 +60,10 @@ STRANGER = Presented(credential=RANDOM, token=None)
 
 
 class Tapping:
-    def __init__(self, memory: Memory, charging: Charging) -> None:
+    def __init__(self, memory: Memory, charging: Charging, budgets: Budgeting) -> None:
         self._memory = memory
         self._charging = charging
+        self._budgets = budgets
         self._asking = Asking(memory)
 
     def look(self, seen: observations.Sighted, now: Instant) -> Effects:
@@ -140,10 +144,18 @@ class Tapping:
     ) -> Effects:
         """Ask the backend if that is wanted, else decide, and do what follows."""
         asked, reader = replace(case.asked, heard=heard), case.reader
-        decision = decide(asked, self._memory.state.policy, self._usage(asked, case.code), now)
+        claims = self._budgets.claims(asked, self._holder(asked), now)
+        decision = decide(asked, self._memory.state.policy, self._usage(asked, case.code, claims), now)
         if isinstance(decision, AskBackend):
             return self._ask(case, first, now)
-        made = self._made(asked, decision, case.trigger, case.waited_ms + now.monotonic_ms - case.since_ms, now)
+        self._budgets.note(claims, now)
+        uses: tuple[LeaseUse, ...] = ()
+        if isinstance(decision, Granted):
+            decision = self._budgets.held_to(decision, claims, asked)
+            begins = reader is not None and asked.charger is not None
+            uses = self._budgets.reserve(claims, now) if begins else ()
+        waited_ms = case.waited_ms + now.monotonic_ms - case.since_ms
+        made = self._made(asked, decision, case.trigger, waited_ms, uses, now)
         proofs = self._proofs(made, decision, ask, answer)
         told = (*first, *proofs, made)
         reply = Reply(request=case.request or "", decision_id=made.decision, decision=decision, session=None)
@@ -271,6 +283,7 @@ class Tapping:
             authorised_at=now.utc,
             boot=now.boot,
             monotonic_ms=now.monotonic_ms,
+            leases=made.leases,
         )
         session = replace(start(authorised), quote=quote)
         shown = () if quote is None else (priced_by(session.id, quote),)
@@ -398,7 +411,7 @@ class Tapping:
             return 0
         return self._memory.state.history.wrong_in_a_row(driver.id, driver.pin)
 
-    def _usage(self, asked: Request, code: Override | None = None) -> Usage:
+    def _usage(self, asked: Request, code: Override | None, claims: tuple[Claim, ...]) -> Usage:
         history, token = self._memory.state.history, asked.credential.reference
         given = () if code is None or history.has_seen(code.id) else (code,)
         at_charger = self._memory.state.open_at(asked.charger) if asked.charger is not None else None
@@ -424,10 +437,17 @@ class Tapping:
             wrong_pins=self._wrong_pins(asked),
             last_odometer_km=self._memory.state.history.odometers_km.get(asked.vehicle or ""),
             overrides=(*(each for each in history.overrides.values() if token and each.token == token), *given),
+            claims=claims,
         )
 
     def _made(
-        self, asked: Request, decision: Decision, trigger: Trigger, waited_ms: int, now: Instant
+        self,
+        asked: Request,
+        decision: Decision,
+        trigger: Trigger,
+        waited_ms: int,
+        uses: tuple[LeaseUse, ...],
+        now: Instant,
     ) -> facts.DecisionMade:
         reasons = () if isinstance(decision, Granted) else decision.reasons
         statuses = statuses_of(reasons)
@@ -478,6 +498,7 @@ class Tapping:
             override_by=None if override is None else override.by,
             override_why=None if override is None else override.why,
             waived=decision.waived if isinstance(decision, Granted) and decision.waived else None,
+            leases=uses or None,
         )
 
     def _holder(self, asked: Request) -> Holder:

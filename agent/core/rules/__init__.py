@@ -13,6 +13,7 @@ from agent.core.instants import Instant
 from agent.core.policy import Policy
 from agent.core.reasons import Reason
 from agent.core.requests import Request, Usage
+from agent.core.rules.budget import budget_known, within_budget
 from agent.core.rules.bundle import clock_trusted, freshness, freshness_at, group_known, policy_age, policy_in_force
 from agent.core.rules.card import assured_enough, card_undoubted, not_revoked, one_card, token_active, token_known
 from agent.core.rules.charger import (
@@ -97,6 +98,8 @@ RULES: tuple[Rule, ...] = (
     Rule(price_within, when_missing=Effect.DENY, kind=Kind.PRICES, waivable=True),
     Rule(currency_known, when_missing=Effect.DENY, kind=Kind.PRICES, waivable=True),
     Rule(session_affordable, when_missing=Effect.WARN, kind=Kind.COST, waivable=True),
+    Rule(within_budget, when_missing=Effect.DENY, waivable=True),
+    Rule(budget_known, when_missing=Effect.WARN, effect=Effect.WARN),
     Rule(energy_metered, when_missing=Effect.WARN, kind=Kind.LIMITS, waivable=True),
     Rule(battery_needs_it, when_missing=Effect.WARN, kind=Kind.SOC, waivable=True),
     Rule(not_concurrent, when_missing=Effect.DENY, waivable=True),
