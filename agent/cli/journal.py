@@ -138,6 +138,18 @@ def verdict_on_file(path: Path, keys: dict[str, str] | None) -> Verdict:
         return verdict_on_contents(contents(database), keys)
 
 
+def bodies_of(path: Path) -> list[bytes]:
+    """The records of an exported journal or of JSON Lines, as they are sealed."""
+    from agent.journal.copies import contents, exported_file
+
+    with path.open("rb") as file:
+        is_database = file.read(16) == b"SQLite format 3\x00"
+    if not is_database:
+        return path.read_bytes().splitlines()
+    with exported_file(path) as database:
+        return contents(database).bodies
+
+
 def verdict_on_store(state: Path, keys: dict[str, str] | None) -> Verdict:
     from agent.journal.copies import contents, stopped_store
 

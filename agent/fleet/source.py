@@ -44,7 +44,8 @@ from agent.cache.documents import (
     shard_name,
 )
 from agent.core.contracts.emaid import read_typed_emaid
-from agent.core.credentials import contract_reference, key_check, reference
+from agent.core.aliases import LOSING, Form, published
+from agent.core.credentials import alias_reference, contract_reference, key_check, reference
 from agent.core.findings import Severity
 from agent.core.pins import PIN, hashed
 from agent.core.policy import Token
@@ -59,7 +60,9 @@ __all__ = ["Source", "SourceMissing", "SourceUnfit", "Spot", "read_folder", "rea
 UID_BYTES = (4, 5, 7, 8, 10)
 _SEPARATORS = re.compile(r"[\s:.-]")
 _POLICY_KEYS = ("stale_after_hours", "expired_after_hours", "calendars", "groups")
-TOKEN_COLUMNS = ("uid", "emaid", *(name for name in entry_keys("token") if name != "reference"))
+ALIAS_FORMS = "alias_forms"  # which parts of a UID readers of this fleet tell: stays here, its references do not
+_ALL_POLICY_KEYS = (*_POLICY_KEYS, ALIAS_FORMS)
+TOKEN_COLUMNS = ("uid", "emaid", *(name for name in entry_keys("token") if name not in ("reference", "aliases")))
 DRIVER_COLUMNS = ("id", "language", "cost_centre", "pin")
 VEHICLE_COLUMNS = ("id", "cost_centre")
 # A site with several charging points has as many rows.
@@ -163,7 +166,7 @@ def read_folder(
     for kind, entries in ((drivers, people), (vehicles, vehicles.entries), (sites, sites.entries)):
         kind.judge(entries)
     known = {"group": groups, "driver": people, "vehicle": vehicles.entries}
-    tokens = _Tokens(known, token_key, remarks, progress)
+    tokens = _Tokens(known, token_key, _alias_forms(policy, remarks), remarks, progress)
     tokens.read(source)
     devices = _devices(source / "devices", remarks)
     spots = drivers.spots | vehicles.spots | sites.spots | tokens.spots
@@ -247,8 +250,8 @@ def _sheet(source: Path, name: str, remarks: list[Remark]) -> Sheet:
 
 def _policy(sheet: Sheet, remarks: list[Remark]) -> dict[str, dict[str, Any]]:
     for key in sheet.value:
-        if key not in _POLICY_KEYS:
-            remarks.append(sheet.remark(Code.UNKNOWN_KEY, f"unknown key{_near(key, _POLICY_KEYS)}", key))
+        if key not in _ALL_POLICY_KEYS:
+            remarks.append(sheet.remark(Code.UNKNOWN_KEY, f"unknown key{_near(key, _ALL_POLICY_KEYS)}", key))
     groups = {name: _exact(group) for name, group in _tables(sheet, "groups", remarks).items()}
     calendars = _tables(sheet, "calendars", remarks)
     before = len(remarks)
@@ -451,9 +454,11 @@ class _Tokens:
         self,
         known: Mapping[str, Mapping[str, Any]],
         token_key: bytes,
+        alias_forms: Sequence[Form],
         remarks: list[Remark],
         progress: Progress,
     ) -> None:
+        self._alias_forms = alias_forms
         self.shards: dict[str, dict[str, dict[str, Any]]] = {}
         self.spots: dict[tuple[str, str], Spot] = {}
         self._known = known
@@ -489,6 +494,9 @@ class _Tokens:
 
     def _add(self, spot: Spot, entry: dict[str, Any]) -> None:
         fields = dict(entry)
+        if fields.pop("aliases", None) is not None:
+            self._remarks.append(spot.remark(Code.UNKNOWN_KEY, "made from the UID and alias_forms", "aliases"))
+        aliases = self._aliases_of(fields)
         kind = "emaid" if "emaid" in fields and "uid" not in fields else "uid"
         named = reference_of(fields.pop(kind, None), kind, self._key)
         if isinstance(named, Wrong):
@@ -502,7 +510,7 @@ class _Tokens:
         for name in ("not_before", "until"):
             if name in fields:
                 fields[name] = _moment(fields[name])
-        token = {"reference": token_reference, **fields}
+        token = {"reference": token_reference, **fields, **({"aliases": aliases} if aliases else {})}
         for fault in entry_faults("token", _encodable(token)):
             code = Code.UNKNOWN_KEY if fault.unknown_key else Code.WRONG_VALUE
             self._remarks.append(spot.remark(code, fault.text, *fault.place))
@@ -512,6 +520,23 @@ class _Tokens:
                 told = f"no {name} is named {value!r}{_near(value, names)}"
                 self._remarks.append(spot.remark(UNKNOWN[name], told, name))
         self.shards.setdefault(shard_name(token_reference), {})[token_reference] = token
+
+    def _aliases_of(self, fields: Mapping[str, Any]) -> list[str]:
+        """References of the parts of this UID by which readers of the fleet tell it."""
+        uid = canonical_uid(fields.get("uid"))
+        if not self._alias_forms or isinstance(uid, Wrong):
+            return []
+        parts = published(bytes.fromhex(uid), self._alias_forms)
+        return [alias_reference(self._key, form, part.hex()) for form, part in parts.items()]
+
+
+def _alias_forms(policy: Sheet, remarks: list[Remark]) -> tuple[Form, ...]:
+    forms = policy.value.get(ALIAS_FORMS, [])
+    if not isinstance(forms, list) or not set(map(str, forms)) <= set(LOSING):
+        told = f"is a list of parts of a UID: {', '.join(LOSING)}"
+        remarks.append(policy.remark(Code.WRONG_VALUE, told, ALIAS_FORMS))
+        return ()
+    return tuple(Form(each) for each in dict.fromkeys(forms))
 
 
 UNKNOWN = {"group": Code.UNKNOWN_GROUP, "driver": Code.UNKNOWN_DRIVER, "vehicle": Code.UNKNOWN_VEHICLE}

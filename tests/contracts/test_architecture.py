@@ -55,6 +55,7 @@ SHARED_LIBRARIES: dict[str, tuple[set[str], str]] = {
             "agent/api.py",
             "agent/cache/documents.py",
             "agent/config.py",
+            "agent/fleet/trial.py",
             "agent/wire.py",
             "firmware_profiles/profile.py",
         },
