@@ -169,10 +169,10 @@ def explain(arguments: argparse.Namespace) -> int:
         )
     output.say(f"  the driver is told: {told['text']!r}")
     output.say("  peers: " + ", ".join(f"{name} {value or '2004'}" for name, value in told["peers"].items()))
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for rule in told["rules"]:
-        for each in rule["objections"] or ({},):
-            rows.append((rule["rule"], each.get("follows", "satisfied"), *(_cells(each) if each else ("", "", ""))))
+        rows += [(rule["rule"], each["follows"], *_cells(each)) for each in rule["objections"]]
+        rows += [] if rule["objections"] else [(rule["rule"], "satisfied", "", "", "")]
     output.table("every rule", ("rule", "what follows", "observed", "limit", "group"), rows)
     return output.OK
 
