@@ -91,9 +91,10 @@ def outweighing(
     found: Findings, request: Request, usage: Usage, now: Instant
 ) -> tuple[Override | None, tuple[Reason, ...]]:
     """The override that ends first among those that fit; else why each does not."""
+    refusals = by_severity(found.refusals)
     why_not: list[Reason] = []
     for override in sorted(usage.overrides, key=lambda each: (each.not_after, each.id)):
-        why = unfit(override, found.refusals, waivable(), request.prices, usage.known_since, now)
+        why = unfit(override, refusals, waivable(), request.prices, request.metered, usage.known_since, now)
         if not why:
             return override, ()
         why_not.append(Reason(code=ReasonCode.OVERRIDE_UNFIT, rule="override", observed=why, limit=override.id))

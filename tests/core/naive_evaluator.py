@@ -23,7 +23,16 @@ FORGIVEN = {"place", "connectors", "power", "cost", "limits", "soc"}
 BINDING = ("deny", "require")
 # No person's word outweighs these.
 FINAL = {"REVOKED", "TOKEN_BLOCKED", "TOKEN_UNKNOWN", "TOKEN_RANDOM_UID", "NO_POLICY", "CACHE_UNREADABLE"}
-FINAL |= {"CLOCK_UNTRUSTED", "SEVERAL_CARDS", "STORAGE_FULL", "EVSE_OCCUPIED", "EVSE_UNAVAILABLE"}
+FINAL |= {
+    "CARD_NOT_GENUINE",
+    "CARD_TORN",
+    "PHONE",
+    "CLOCK_UNTRUSTED",
+    "SEVERAL_CARDS",
+    "STORAGE_FULL",
+    "EVSE_OCCUPIED",
+    "EVSE_UNAVAILABLE",
+}
 PRICED = ("per_kwh", "per_hour", "per_parking_hour", "fixed")
 TINY = Decimal("1e-9")  # what runs adds to what is fixed
 GRADES = {"lossy": 0, "random": 1, "static": 2, "authenticated": 3}
@@ -79,14 +88,16 @@ def by_the_rules(request: Request, policy: Policy | None, usage: Usage, now: Ins
         why.add("NO_POLICY")
     chain = chain or []
 
+    old = False
     if policy:
         seconds = (newest - policy.confirmed).total_seconds()
         same_boot = policy.confirmed_boot == now.boot
         if same_boot:
             seconds = max(seconds, (now.monotonic_ms - policy.confirmed_ms) / 1000)
+        old = seconds > policy.stale_after.total_seconds() or (doubtful and not same_boot)
         if seconds > policy.expired_after.total_seconds():
             why.add("POLICY_EXPIRED")
-        elif seconds > policy.stale_after.total_seconds() or (doubtful and not same_boot):
+        elif old:
             why |= {f"{turn}CACHE_STALE"} if card and not card.offline and not agreed else set()
 
     timed = any(
@@ -123,7 +134,11 @@ def by_the_rules(request: Request, policy: Policy | None, usage: Usage, now: Ins
             why.add("CONCURRENT_SESSION")
 
     for level in chain:
-        troubles = (level_troubles(level, request, now), money_troubles(level, request, now), haste(level, usage, now))
+        troubles = (
+            level_troubles(level, request, now),
+            money_troubles(level, request, now, old and not agreed_now),
+            haste(level, usage, now),
+        )
         for code, kind, missing in itertools.chain(*troubles):
             why |= judged(code, kind, missing, level, request, pin_trouble(policy, request, usage))
 
@@ -226,13 +241,13 @@ def level_troubles(level: Group, request: Request, now: Instant) -> list[tuple[s
     return found
 
 
-def money_troubles(level: Group, request: Request, now: Instant) -> list[tuple[str, str, bool]]:
+def money_troubles(level: Group, request: Request, now: Instant, old: bool) -> list[tuple[str, str, bool]]:
     found: list[tuple[str, str, bool]] = []
     newest = max(now.utc, now.floor)
     soc_limits = [each for each in (level.max_start_soc_percent, level.target_soc_percent) if each is not None]
     if soc_limits and (request.soc_percent is None or any(each <= request.soc_percent for each in soc_limits)):
         found.append(("SOC", "soc", request.soc_percent is None))
-    if level.max_energy_wh is not None and not request.metered:
+    if (level.max_energy_wh is not None or (old and level.stale_max_energy_wh is not None)) and not request.metered:
         found.append(("LIMIT_UNENFORCEABLE", "limits", True))
     caps = level.prices
     if caps is None or all(getattr(caps, each) is None for each in (*PRICED, "session")):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from agent.core import decisions, rules
 from agent.core.credentials import Credential
-from agent.core.decisions import Granted, NeedsInput, Refused, decide
+from agent.core.decisions import AskBackend, Granted, NeedsInput, Refused, decide
 from agent.core.instants import ClockQuality
 from agent.core.policy import Group, Policy, TokenStatus
 from agent.core.reasons import ReasonCode
@@ -96,19 +96,24 @@ def compare(seeds: range) -> tuple[list[int], int]:
 
 
 def said(decision: Any) -> set[str]:
-    sign = "?" if isinstance(decision, NeedsInput) else ""
-    return {*(sign + code for code in codes(decision)), *(f"!{each.code.value}" for each in decision.warnings)}
+    sign = {NeedsInput: "?", AskBackend: "^"}.get(type(decision), "")
+    waived = (f"~{each.code.value}" for each in getattr(decision, "waived", ()))
+    warned = (f"!{each.code.value}" for each in decision.warnings)
+    return {*(sign + code for code in codes(decision)), *warned, *waived}
 
 
 def expected(question: Any) -> set[str]:
-    """Nothing is asked of a driver who would be refused all the same."""
+    """Nothing is asked of a driver who would be refused all the same, nor of the backend before the driver."""
     why = naive(*question)
-    refused = any(code[0] not in "!?" for code in why)
-    return {code for code in why if code[0] != "?" or not refused}
+    if any(code[0] not in "!?^~" for code in why):
+        return {code.strip("^") for code in why if code[0] != "?" and code != "^NO_ANSWER"}
+    if any(code[0] == "?" for code in why):
+        return {code for code in why if code[0] not in "^~"}
+    return {code for code in why if code[0] != "~"} if any(code[0] == "^" for code in why) else why
 
 
 def test_the_sample_meets_every_reason() -> None:
-    met = {code.strip("!?") for seed in range(2_500) for code in naive(*a_question(random.Random(seed)))}
+    met = {code.strip("!?^~") for seed in range(2_500) for code in naive(*a_question(random.Random(seed)))}
 
     assert met == {code.value for code in ReasonCode}
 

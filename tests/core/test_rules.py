@@ -33,6 +33,7 @@ from tests.core.builders import (
     codes,
 )
 from tests.core.fleet_rows import FLEET_ROWS
+from tests.core.live_rows import LIVE_ROWS
 from tests.core.price_rows import PRICE_ROWS
 
 SECOND = timedelta(seconds=1)
@@ -297,7 +298,16 @@ def clock_rows() -> list[tuple[str, Any, str]]:
     ]
 
 
-ROWS = [*token_rows(), *policy_rows(), *place_rows(), *usage_rows(), *clock_rows(), *FLEET_ROWS, *PRICE_ROWS]
+ROWS = [
+    *token_rows(),
+    *policy_rows(),
+    *place_rows(),
+    *usage_rows(),
+    *clock_rows(),
+    *FLEET_ROWS,
+    *PRICE_ROWS,
+    *LIVE_ROWS,
+]
 
 
 @pytest.mark.parametrize(("question", "reasons"), [pytest.param(row[1], row[2], id=row[0]) for row in ROWS])
@@ -488,12 +498,14 @@ def test_every_rule_says_what_missing_data_means_and_by_itself_few_let_it_pass()
     lenient = {rule.name: rule.when_missing.value for rule in rules.RULES if rule.when_missing is not rules.Effect.DENY}
 
     assert lenient == {
+        "backend_agrees": "warn",
         "site_preferred": "warn",
         "place_sure": "warn",
         "calendar_current": "warn",
         "connector_allowed": "warn",
         "power_within": "warn",
         "session_affordable": "warn",
+        "budget_known": "warn",
         "energy_metered": "warn",
         "battery_needs_it": "warn",
     }
@@ -519,7 +531,7 @@ def test_every_reason_has_a_status_in_each_protocol(code: ReasonCode) -> None:
         *("Blocked", "ConcurrentTx", "Expired", "Invalid", "NoCredit", "NotAllowedTypeEVSE"),
         *("NotAtThisLocation", "NotAtThisTime", "Unknown"),
     }
-    assert status.oicp in {"021", "102", "106", "200", "210", "602"}
+    assert status.oicp in {"021", "102", "106", "200", "210", "310", "602"}
     assert status != ACCEPTED
 
 
@@ -532,7 +544,7 @@ def test_every_reason_has_words_in_every_language(language: str) -> None:
     assert language == "en" or all(
         said[code] != texts.refusal_text((Reason(code=code, rule=""),), "en") for code in said
     )
-    for phrase in (texts.GRANTED, texts.STOPPING, texts.NOT_RECORDED):
+    for phrase in (texts.GRANTED, texts.BY_OVERRIDE, texts.ASKING, texts.STOPPING, texts.NOT_RECORDED):
         assert phrase[language]
 
 
@@ -543,7 +555,7 @@ def test_a_language_that_nobody_wrote_falls_back_to_english() -> None:
 def test_the_most_severe_reason_is_told_and_the_others_are_counted() -> None:
     reasons = by_severity(Reason(code=code, rule="any") for code in ReasonCode)
 
-    assert texts.refusal_text(reasons, "en") == f"Card blocked (+{len(ReasonCode) - 1})"
+    assert texts.refusal_text(reasons, "en") == f"Card withdrawn (+{len(ReasonCode) - 1})"
 
 
 def test_severity_is_a_total_order_blocked_expired_place_time_type_other() -> None:
