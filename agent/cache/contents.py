@@ -17,6 +17,7 @@ class KeyUse(StrEnum):
     ACKNOWLEDGEMENT = "ack"
     GRANT = "grant"
     ANSWER = "answer"
+    OVERRIDE = "override"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

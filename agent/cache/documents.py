@@ -22,6 +22,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from agent.cache.contents import Contents, KeyUse, ServiceKey
 from agent.config import NAME
 from agent.contracts.trust_documents import ANCHORS, REVOCATIONS, TrustUnfit, read_trust
+from agent.core.answers import Whitelist
 from agent.core.countries import ALPHA_2, normalise_country
 from agent.core.credentials import Assurance
 from agent.core.history import LONGEST, MOST_VISITS
@@ -272,6 +273,7 @@ def _group(name: str, group: _Group, calendars: Mapping[str, Calendar]) -> Group
         max_sessions_per_token=group.max_sessions_per_token,
         max_sessions_per_vehicle=group.max_sessions_per_vehicle,
         max_energy_wh=group.max_energy_wh,
+        stale_max_energy_wh=group.stale_max_energy_wh,
         denied_sites=_ids(group.denied_sites),
         preferred_sites=_ids(group.preferred_sites),
         fence=None if group.fence is None else _fence(group.fence),
@@ -569,6 +571,7 @@ class _Group(_Document):
     max_sessions_per_token: Annotated[int, Field(ge=0, le=1_000)] | None = None
     max_sessions_per_vehicle: Annotated[int, Field(ge=0, le=1_000)] | None = None
     max_energy_wh: WattHours | None = None
+    stale_max_energy_wh: WattHours | None = None
     denied_sites: Annotated[list[Name], Field(max_length=100_000)] | None = None
     preferred_sites: Annotated[list[Name], Field(max_length=100_000)] | None = None
     fence: _Fence | None = None
@@ -638,6 +641,8 @@ class _Token(_Document):
     driver: Name | None = None
     vehicle: Name | None = None
     offline: bool = True
+    whitelist: Whitelist = Whitelist.ALLOWED
+    aliases: Annotated[tuple[Reference, ...], Field(max_length=8, strict=False)] = ()
 
 
 _TOKEN_FIELDS = tuple(_Token.model_fields)
@@ -678,7 +683,7 @@ class _Sites(_Versioned):
 
 class _Key(_Document):
     kid: Name
-    use: Literal["ack", "grant", "answer"]
+    use: Literal["ack", "grant", "answer", "override"]
     jwk: Annotated[dict[str, str], Field(max_length=16)]
 
 

@@ -16,11 +16,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from agent.core.answers import Whitelist
 from agent.core.policy import Token, TokenStatus
 
 _SCHEMA = (
     "CREATE TABLE token (reference BLOB PRIMARY KEY, body BLOB NOT NULL, seal BLOB NOT NULL) STRICT, WITHOUT ROWID"
 )
+_ALIASES = (
+    "CREATE TABLE alias (alias BLOB PRIMARY KEY, reference BLOB NOT NULL, seal BLOB NOT NULL) STRICT, WITHOUT ROWID"
+)
+_SEVERAL = b""  # the alias fits more than one token: it serves for none of them
 _SEAL_BYTES = 8  # against decay, not against an attacker: whoever can write here can write anything
 
 Shard = Callable[[str], bytes]
@@ -29,6 +34,10 @@ Shard = Callable[[str], bytes]
 
 class TokensUnreadable(Exception):
     """The table cannot be trusted to answer. The core refuses with CACHE_UNREADABLE; the next update builds it anew."""
+
+
+class Ambiguous(Exception):
+    """What was told of a card fits more than one token of the fleet."""
 
 
 class TokenTable:
@@ -67,6 +76,28 @@ class TokenTable:
             raise TokensUnreadable(f"token table {self._path} is damaged: the storage may be failing")
         return _token(reference, json.loads(body))
 
+    def alias(self, alias: str) -> str | None:
+        """The reference of the one token that is told so; raises Ambiguous where there are several.
+
+        A lost row is a refusal and no risk: what several are told by is a row, too.
+        """
+        try:
+            key = bytes.fromhex(alias)
+            row = self._connection.execute("SELECT reference, seal FROM alias WHERE alias = ?", (key,)).fetchone()
+        except sqlite3.OperationalError as error:
+            if "no such table" in str(error):
+                return None  # made before there were any
+            raise TokensUnreadable(f"token table {self._path} cannot be read: {error}") from error
+        except (sqlite3.Error, OverflowError) as error:
+            raise TokensUnreadable(f"token table {self._path} cannot be read: {error}") from error
+        if row is None:
+            return None
+        if row[1] != _seal(key, row[0]):
+            raise TokensUnreadable(f"token table {self._path} is damaged: the storage may be failing")
+        if row[0] == _SEVERAL:
+            raise Ambiguous
+        return bytes(row[0]).hex()
+
     def count(self) -> int:
         """Reads the whole table: for the check of a new generation, not for the start."""
         try:
@@ -90,14 +121,28 @@ def build_table(path: Path, tokens: Iterable[Token]) -> int:
         connection.execute("PRAGMA journal_mode = OFF")
         connection.execute("PRAGMA synchronous = OFF")
         connection.execute(_SCHEMA)
+        connection.execute(_ALIASES)
         connection.execute("BEGIN")
-        inserted = connection.executemany(
-            "INSERT INTO token VALUES (?, ?, ?)", (_row(token) for token in tokens)
-        ).rowcount
+        inserted = connection.executemany("INSERT INTO token VALUES (?, ?, ?)", _rows(connection, tokens)).rowcount
         connection.execute("COMMIT")
     finally:
         connection.close()
     return max(0, inserted)
+
+
+def _rows(connection: sqlite3.Connection, tokens: Iterable[Token]) -> Iterable[tuple[bytes, bytes, bytes]]:
+    for token in tokens:
+        for alias in token.aliases:
+            _add_alias(connection, bytes.fromhex(alias), bytes.fromhex(token.reference))
+        yield _row(token)
+
+
+def _add_alias(connection: sqlite3.Connection, alias: bytes, reference: bytes) -> None:
+    connection.execute(
+        "INSERT INTO alias VALUES (?1, ?2, ?3) ON CONFLICT (alias) DO UPDATE SET reference = ?4, seal = ?5"
+        " WHERE reference <> ?2",
+        (alias, reference, _seal(alias, reference), _SEVERAL, _seal(alias, _SEVERAL)),
+    )
 
 
 def _row(token: Token) -> tuple[bytes, bytes, bytes]:
@@ -114,6 +159,8 @@ def _row(token: Token) -> tuple[bytes, bytes, bytes]:
             fields[name] = getattr(token, name)
     if not token.offline:
         fields["offline"] = False
+    if token.whitelist is not Whitelist.ALLOWED:
+        fields["whitelist"] = token.whitelist.value
     body = json.dumps(fields, separators=(",", ":")).encode()
     return key, body, _seal(key, body)
 
@@ -123,6 +170,7 @@ def _token(reference: str, fields: dict[str, Any]) -> Token:
         if name in fields:
             fields[name] = datetime.fromisoformat(fields[name])
     fields["status"] = TokenStatus(fields.get("status", TokenStatus.ACTIVE))
+    fields["whitelist"] = Whitelist(fields.get("whitelist", Whitelist.ALLOWED))
     return Token(reference=reference, **fields)
 
 

@@ -1,6 +1,7 @@
 """The fleet office's folder: the signed repository, and the keys that never leave it but on purpose.
 
-    keys/         root, targets, snapshot, timestamp; token.key (references); service-ack.pem (acknowledgements)
+    keys/         root, targets, snapshot, timestamp; token.key (references); break-glass.key (codes over the phone);
+                  service-USE.pem: the backend's, one for each thing that it may sign (SERVICES)
     repository/   public: what `publish` makes
 
 Signing the repository is sync/backend/publisher.py; what it says comes from source.py.
@@ -16,11 +17,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from agent.core.break_glass import secret_of
 from agent.files import replace_durably
 from sync.backend.publisher import Publisher, PublisherError
-from sync.signing import SigningError, generate, load
+from sync.signing import SigningError, SigningKey, generate, load
 
 TOKEN_KEY_BYTES = 32
+# What a service key may sign: a stolen one signs nothing else. Each can be kept where it is used.
+SERVICES = ("ack", "grant", "answer", "override")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +38,10 @@ class FleetFolder:
         """All keys new. Raises PublisherError when there are keys already."""
         Publisher.init(path, fleet=fleet, now=now, root_keys=root_keys, root_threshold=root_threshold)
         folder = cls(path)
-        replace_durably(folder.service_key, generate().private_pem)
-        replace_durably(folder._token_key, secrets.token_bytes(TOKEN_KEY_BYTES).hex().encode() + b"\n")
+        for use in SERVICES:
+            replace_durably(folder.service_key_for(use), generate().private_pem)
+        for secret in (folder._token_key, folder._break_glass_key):
+            replace_durably(secret, secrets.token_bytes(TOKEN_KEY_BYTES).hex().encode() + b"\n")
         return folder
 
     @property
@@ -45,7 +51,10 @@ class FleetFolder:
     @property
     def service_key(self) -> Path:
         """The private key of the receiver's acknowledgements (`roamkey receive --key`)."""
-        return self.path / "keys" / "service-ack.pem"
+        return self.service_key_for("ack")
+
+    def service_key_for(self, use: str) -> Path:
+        return self.path / "keys" / f"service-{use}.pem"
 
     @property
     def token_key(self) -> bytes:
@@ -59,20 +68,47 @@ class FleetFolder:
 
     def keys_document(self) -> Mapping[str, Any]:
         """keys.json: the public halves of the backend's service keys."""
-        try:
-            key = load(self.service_key.read_bytes())
-        except (OSError, SigningError) as error:
-            raise PublisherError(f"{self.service_key} cannot be used: {error}") from error
-        return {"schema": 1, "keys": [{"kid": key.kid, "use": "ack", "jwk": json.loads(key.public_jwk)}]}
+        keys = [(use, self.signing_key(use)) for use in SERVICES if self._is_wanted(use)]
+        told = [{"kid": key.kid, "use": use, "jwk": json.loads(key.public_jwk)} for use, key in keys]
+        return {"schema": 1, "keys": told}
 
-    def write_device_files(self, out: Path) -> list[Path]:
-        """What a device is set up with: the root that it trusts first, and the key of the token references (secret)."""
+    def signing_key(self, use: str) -> SigningKey:
+        path = self.service_key_for(use)
+        try:
+            return load(path.read_bytes())
+        except (OSError, SigningError) as error:
+            raise PublisherError(f"{path} cannot be used: {error}") from error
+
+    def _is_wanted(self, use: str) -> bool:
+        """A fleet that is older than a use has no key for it, and its devices believe nobody there."""
+        return use == "ack" or self.service_key_for(use).exists()
+
+    @property
+    def break_glass_key(self) -> bytes:
+        try:
+            return bytes.fromhex(self._break_glass_key.read_text(encoding="ascii"))
+        except (OSError, ValueError) as error:
+            raise PublisherError(f"{self._break_glass_key} is no key for break-glass codes: {error}") from error
+
+    def write_device_files(self, out: Path, device: str | None = None) -> list[Path]:
+        """What a device is set up with: the root that it trusts first, and the key of the token references (secret).
+
+        With its name also its own secret for break-glass codes, by which no other device's codes can be made.
+        """
         out.mkdir(parents=True, exist_ok=True)
         root, key = out / "root.json", out / "token.key"
         replace_durably(root, self.publisher.root, mode=0o644)
         replace_durably(key, self.token_key.hex().encode() + b"\n", mode=0o600)
-        return [root, key]
+        if device is None:
+            return [root, key]
+        codes = out / "break-glass.key"
+        replace_durably(codes, secret_of(self.break_glass_key, device).hex().encode() + b"\n", mode=0o600)
+        return [root, key, codes]
 
     @property
     def _token_key(self) -> Path:
         return self.path / "keys" / "token.key"
+
+    @property
+    def _break_glass_key(self) -> Path:
+        return self.path / "keys" / "break-glass.key"
