@@ -10,7 +10,8 @@ export PATH := $(PATH):/usr/sbin
 # What the tests need besides Python packages. Each is "Debian package:a program it brings".
 DEBIAN_NEEDS := mosquitto:mosquitto mosquitto-clients:mosquitto_sub systemd:systemd-analyze \
   nodejs:node npm:npm e2fsprogs:mkfs.ext4 xfsprogs:mkfs.xfs \
-  rabbitmq-server:rabbitmqctl nats-server:nats-server softhsm2:softhsm2-util gpsd:gpsd gpsd-clients:gpsfake faketime:faketime
+  rabbitmq-server:rabbitmqctl nats-server:nats-server softhsm2:softhsm2-util \
+  pcscd:pcscd vsmartcard-vpcd:vpcd-config iproute2:ip gpsd:gpsd gpsd-clients:gpsfake faketime:faketime
 
 # Every file's hash is checked. What has no wheel (pyDes) is built with locked tools: no other is fetched on the way.
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --use-pep517

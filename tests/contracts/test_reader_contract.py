@@ -12,6 +12,10 @@ import pytest
 
 import firmware_profiles
 from drivers.readers import open_reader
+from drivers.readers.charger_register_simulator import ChargerRegisterSimulator
+from drivers.readers.hid_keys import HidKeysReader
+from drivers.readers.hid_keys_simulator import HidKeysSimulator, lock
+from drivers.readers.pcsc_simulator import VpcdCard
 from drivers.readers.pn532_simulator import Pn532Simulator
 from drivers.readers.polled_serial_simulator import PolledSerialSimulator
 from drivers.readers.reader import (
@@ -29,6 +33,7 @@ from drivers.readers.reader import (
 from drivers.readers.serial_ascii_simulator import SerialAsciiSimulator
 from drivers.readers.simulated import SimulatedReader
 from drivers.readers.virtual_cards import Type2Card
+from tests.readers import pcsc_room
 from tests.readers.witness import watched
 
 TAG, OTHER_TAG = bytes.fromhex("6200E31716"), bytes.fromhex("01007A5D3C")
@@ -143,10 +148,74 @@ def a_wiegand_card(data: str) -> Card:
     return Card(uid=bytes.fromhex(data), technology=Technology.EM4100, assurance=Assurance.LOSSY)
 
 
+def pcsc(tmp_path: Path) -> Iterator[Bench]:
+    """A real pcscd and the virtual reader vpcd."""
+    if (obstacle := pcsc_room.obstacle()) is not None:
+        pytest.skip(obstacle)
+    profile = firmware_profiles.load("readers/pcsc_contactless")
+    profile = profile.model_copy(update={"polling": profile.polling.model_copy(update={"poll_ms": 50})})
+    with pcsc_room.Room(tmp_path) as room:
+        field: list[VpcdCard] = []
+
+        def take_away() -> None:
+            while field:
+                field.pop().take_away()
+
+        def lay_on(card: Card) -> None:
+            take_away()
+            field.append(VpcdCard(room.connect, card.uid))
+            field[0].lay_on()
+
+        def unplug() -> None:
+            take_away()
+            room.stop()
+
+        yield Bench(
+            reopen=lambda: open_reader("gate", profile=profile, port=pcsc_room.READER),
+            cards=(card_14443a(UID), card_14443a(OTHER_UID)),
+            lay_on=lay_on,
+            take_away=take_away,
+            unplug=unplug,
+            replug=room.start,
+        )
+        take_away()
+
+
+def hid_keys(tmp_path: Path) -> Iterator[Bench]:
+    """Not a kernel's input device, which would need uinput: its events on a pseudo-terminal, locked and not grabbed."""
+    profile = firmware_profiles.load("readers/hid_hex")
+    with HidKeysSimulator(link=tmp_path / "reader") as keyboard:
+        port = keyboard.port
+        yield Bench(
+            reopen=lambda: HidKeysReader("gate", profile=profile, port=port, grab=lock),
+            cards=(card_14443a(UID), card_14443a(OTHER_UID)),
+            lay_on=lambda card: keyboard.type(card.canonical),
+            take_away=lambda: None,
+            unplug=keyboard.unplug,
+            replug=keyboard.replug,
+        )
+
+
+def charger_register(tmp_path: Path) -> Iterator[Bench]:
+    profile = firmware_profiles.load("readers/amperfied")
+    profile = profile.model_copy(update={"polling": profile.polling.model_copy(update={"poll_ms": 50})})
+    with ChargerRegisterSimulator(profile) as charger:
+        port = charger.port
+        yield Bench(
+            reopen=lambda: open_reader("gate", profile=profile, port=port),
+            cards=(card_14443a(UID), card_14443a(OTHER_UID)),
+            lay_on=lambda card: charger.show(card.uid),
+            take_away=charger.forget,
+            unplug=charger.unplug,
+            replug=charger.replug,
+        )
+
+
 FRAMED = [stronglink, twn4, twn4_binary, wiegand]
+OTHERS = [pcsc, hid_keys, charger_register]
 
 
-@pytest.fixture(params=[simulated, rdm6300, id12la, pn532, *FRAMED], ids=lambda make: make.__name__)
+@pytest.fixture(params=[simulated, rdm6300, id12la, pn532, *FRAMED, *OTHERS], ids=lambda make: make.__name__)
 def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
     yield from request.param(tmp_path)
 

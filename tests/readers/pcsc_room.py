@@ -6,13 +6,16 @@ lay their cards, and vpcd's port. `Room` is the outside.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import functools
 import os
 import select
 import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -37,8 +40,17 @@ def obstacle() -> str | None:
     return None
 
 
+@functools.cache
+def _signpost() -> Path:
+    """libpcsclite asks for PCSCLITE_CSOCK_NAME once a process: so it is one link, which each room repoints."""
+    folder = Path(tempfile.mkdtemp(prefix="pcsc-room-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    os.environ["PCSCLITE_CSOCK_NAME"] = str(folder / "pcscd.comm")
+    return folder / "pcscd.comm"
+
+
 class Room:
-    """Use as a context manager. Clients find the daemon by PCSCLITE_CSOCK_NAME, which is set while it is open."""
+    """Use as a context manager. One at a time in a process."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -67,13 +79,13 @@ class Room:
         return line
 
     def __enter__(self) -> Self:
-        os.environ["PCSCLITE_CSOCK_NAME"] = str(self.daemon_socket)
+        _signpost().unlink(missing_ok=True)
+        _signpost().symlink_to(self.daemon_socket)
         self.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.stop()
-        os.environ.pop("PCSCLITE_CSOCK_NAME", None)
 
 
 def _inside(folder: Path) -> None:
