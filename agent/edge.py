@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import fields
 from typing import assert_never
 
 from agent import signed_meter
 from agent.board import Board, Health
 from agent.clock import monotonic_ms
 from agent.core import observations
+from agent.core.budgets import Lease
 from agent.core.facts import RecordsQuarantined
 from agent.core.instants import Instant
 from agent.core.observations import Observation
@@ -32,6 +34,7 @@ SimpleEvent = (
     | chargers.ChargerFound
     | chargers.ChargerLost
 )
+_OF_LEASE = tuple(each.name for each in fields(Lease))
 RENEWAL_REFUSED = "renewed-certificate-refused"
 
 
@@ -164,12 +167,12 @@ def from_uplink(event: ports.UplinkEvent, board: Board, now: Instant) -> Observa
             else:
                 board.alarms.pop(RENEWAL_REFUSED, None)
             log.info("connected to the broker: %s", detail)
-            return None
+            return observations.LinkChanged(up=True)
         case ports.Disconnected():
             if board.link.state != "offline":
                 log.warning("offline: %s", event.reason)
             board.link = Health(state="offline", detail=event.reason, since=now.utc)
-            return None
+            return observations.LinkChanged(up=False)
         case ports.Acknowledged():
             board.acknowledged = event.through
             return None
@@ -185,6 +188,13 @@ def from_uplink(event: ports.UplinkEvent, board: Board, now: Instant) -> Observa
             return observations.Noted(fact=fact)
         case ports.PolicyHint():
             return None
+        case ports.Granted(grant=grant):
+            return observations.GrantReceived(
+                number=grant.number,
+                leases=tuple(Lease(**{name: getattr(each, name) for name in _OF_LEASE}) for each in grant.leases),
+                used_up=grant.used_up,
+                replaces=tuple(id for each in grant.leases for id in each.replaces),
+            )
         case ports.Diverged():
             board.alarms["diverged"] = (
                 f"the backend holds journal {event.journal} up to {event.backend_through}, with other records after "

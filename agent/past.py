@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
+from types import MappingProxyType
 
-from agent.core.facts import JournalOpened, PinTried, SessionAuthorised, SessionEnded
+from agent.core.budgets import Held, Holdings, LeaseUse
+from agent.core.facts import (
+    BudgetAsked,
+    BudgetGranted,
+    Fact,
+    JournalOpened,
+    PinTried,
+    SessionAuthorised,
+    SessionEnded,
+)
 from agent.core.history import History, Visit
 from agent.journal import Journal
 from agent.wire import TYPES, open_envelope
 
 REMEMBERED_TRIES = 2_000
+REMEMBERED_QUESTIONS = 50
 REMEMBERED_ENDS = 500  # of sessions, some 30 ms to read; further back is told as unknown
 
 CREATED = "created"  # a journal that replaces none: before it there was nothing to know
@@ -33,6 +45,65 @@ def history_of(journal: Journal) -> History:
         if isinstance(fact, SessionAuthorised) and fact.odometer_km is not None and fact.holder.vehicle is not None:
             history = history.with_odometer(fact.holder.vehicle, fact.odometer_km)
     return replace(history, since=since)
+
+
+def holdings_of(journal: Journal) -> Holdings:
+    """The leases as the newest grant found them, and all that was reserved and spent since.
+
+    A journal that no longer reaches back to a grant knows no leases, and takes none from before its memory again.
+    """
+    known = Holdings(journal=journal.head().journal, known_since=beginning_of(journal))
+    newest = next(iter(journal.recent(TYPES[BudgetGranted], limit=1)), None)
+    if newest is None or not isinstance(newest.fact, BudgetGranted):
+        return replace(known, wanted=MappingProxyType(_wanted(journal)))
+    fact = newest.fact
+    # How long it is here counts from its record, on the clock of the boot that took it.
+    held = {each.id: Held(lease=each, boot=newest.boot, received_ms=newest.monotonic_ms) for each in fact.held}
+    known = replace(
+        known,
+        message=fact.message,
+        newest=fact.newest,
+        held=MappingProxyType(held),
+        used_up=MappingProxyType({each.budget: each.until for each in fact.used_up}),
+        wanted=MappingProxyType(_wanted(journal)),
+    )
+    known = known.learned(fact.leases)
+    closed: set[str] = set()
+    for kind in (SessionAuthorised, SessionEnded, BudgetAsked):
+        for told in _since(journal, kind, newest.sequence):
+            known = known.learned(_uses(told))
+            closed |= {use.lease for use in told.closed} if isinstance(told, BudgetAsked) else set()
+    shut = {id: replace(each, closed=True) if id in closed else each for id, each in known.held.items()}
+    return replace(known, held=MappingProxyType(shut))
+
+
+def _uses(fact: Fact) -> tuple[LeaseUse, ...]:
+    match fact:
+        case BudgetAsked():
+            return (*fact.closed, *(fact.leases or ()))
+        case SessionAuthorised() | SessionEnded():
+            return fact.leases or ()
+        case _:
+            return ()
+
+
+def _since(journal: Journal, kind: type[Fact], sequence: int) -> Iterator[Fact]:
+    before: int | None = None
+    while page := journal.recent(TYPES[kind], limit=REMEMBERED_ENDS, before=before):
+        for record in page:
+            if record.sequence <= sequence:
+                return
+            yield record.fact
+        before = page[-1].sequence
+
+
+def _wanted(journal: Journal) -> dict[str, int]:
+    """What was asked for lately goes on being asked for."""
+    wanted: dict[str, int] = {}
+    for record in reversed(journal.recent(TYPES[BudgetAsked], limit=REMEMBERED_QUESTIONS)):
+        if isinstance(record.fact, BudgetAsked):
+            wanted |= {each.budget: each.need for each in record.fact.wants}
+    return wanted
 
 
 def beginning_of(journal: Journal) -> datetime | None:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent import views
 from agent.cache.cache import PolicyCache
+from agent.cache.contents import KeyUse
 from agent.cache.examination import in_a_process
 from agent.care import JournalCare
 from agent.certificate_watch import CertificateWatch
@@ -50,7 +51,7 @@ from agent.journal import Journal, StorageFull
 from agent.listeners import Lines, Listeners
 from agent.notify import Notifier
 from agent.ocpi.quotes import QuoteUnfit, quote_of, read_quote_file
-from agent.past import history_of
+from agent.past import history_of, holdings_of
 from agent.performer import Performer
 from agent.service import Service
 from agent.store import Store
@@ -74,6 +75,7 @@ from sync.uplink import Uplink, UplinkSettings
 
 if TYPE_CHECKING:
     from agent.contracts.wallet import Asked as ContractAsked
+    from drivers.cards.proof import CardKeys
 
 log = logging.getLogger("roamkey")
 
@@ -109,12 +111,15 @@ class Runtime:
         self.listeners = Listeners()
         self.vault = Vault.open(config.state_folder / "vault", token_key=config.token_key_file, stand_in=True)
         self.cache = self._opened_cache()
-        self.identity = Identity(key=self.vault.token_key, lookup=self.cache.lookup)
+        self.identity = Identity(
+            key=self.vault.token_key, lookup=self.cache.lookup, lookup_alias=self.cache.lookup_alias
+        )
+        keys = card_keys_of(config, self.vault.token_key)
         self.contracts = ContractDesk(
             config.contracts, folder=config.contracts_folder, clock=self.clock, papers=self._trust_papers
         )
         self.readers: dict[str, Reader] = {
-            each.name: open_reader(each.name, profile=load_profile(each.profile), port=each.port)
+            each.name: open_reader(each.name, profile=load_profile(each.profile), port=each.port, keys=keys)
             for each in config.reader
         }
         self.chargers: dict[str, Charger] = {each.name: self._charger(each.name) for each in config.charger}
@@ -230,7 +235,9 @@ class Runtime:
         self.service.owes_time = await self.store.ask(partial(sealed_in_doubt, boot=self.clock.now().boot))
         sessions = await self.store.ask(open_sessions)
         history = await self.store.ask(history_of)
-        await self.service.handle(observations.Woken(version=VERSION, sessions=sessions, history=history))
+        holdings = await self.store.ask(holdings_of)
+        woken = observations.Woken(version=VERSION, sessions=sessions, history=history, holdings=holdings)
+        await self.service.handle(woken)
 
     # What the local API asks
 
@@ -366,6 +373,8 @@ class Runtime:
             if await self.store.ask(lambda each: each.diverge(journal=event.journal, agreed=event.agreed, now=now)):
                 log.error("a new journal was begun: this device and the backend had parted after %d", event.agreed)
                 self.store.wake_uplink()
+                head = await self.store.head()
+                self.service.tell(observations.JournalChanged(journal=head.journal))
 
     def _on_records(self, records: Sequence[Sealed]) -> None:
         for record in records:
@@ -452,12 +461,18 @@ class Runtime:
             self._service_keys,
             self._on_uplink,
             describe=self._describe,
+            grant_keys=self._grant_keys,
         )
 
     def _service_keys(self) -> Mapping[str, str]:
         """Who may acknowledge records: the keys that the active bundle names. Without a bundle nobody may."""
         active = self.cache.active
         return active.keys if active is not None else {}
+
+    def _grant_keys(self) -> Mapping[str, str]:
+        """Who may lend of the fleet's budgets."""
+        active = self.cache.active
+        return active.keys_for(KeyUse.GRANT) if active is not None else {}
 
     def _describe(self) -> dict[str, object]:
         """What the retained status topic says of this device; no tokens, no places."""
@@ -484,6 +499,15 @@ class Runtime:
         if self.uplink is not None:
             carriers["broker"] = self.uplink.carrier()
         return carriers
+
+
+def card_keys_of(config: Config, token_key: bytes) -> CardKeys | None:
+    """Raises VaultError: without its keys a card would be believed for its UID alone."""
+    if config.cards is None:
+        return None
+    from agent.card_keys import CardKeyBox, read_seal
+
+    return CardKeyBox(config.card_keys_file, seal=read_seal(config.card_seal_file), token_key=token_key)
 
 
 def setup_of(config: Config) -> Setup:

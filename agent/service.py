@@ -207,6 +207,9 @@ class Service:
         entries = [(fact, now) for session in missing for fact in facts_of(session)]
         self.performer.on_records(await self.performer.store.append(entries))
         self._mended = self.performer.store.mended
+        head = await self.performer.store.head()
+        if head.journal != self.agent.state.holdings.journal:
+            await self._handle(seen_.JournalChanged(journal=head.journal), now)
         self.board.alarms["journal-mended"] = (
             f"the journal failed {self._mended} times since the start and was opened again: check the storage device"
         )

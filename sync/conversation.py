@@ -25,6 +25,7 @@ from typing import assert_never
 from sync import messages, signing
 from sync.alarms import Alarms
 from sync.batch import Batch, TooLarge, agreed, content_type, fits_a_line, make_batch
+from sync.grants import GRANT_TYP, parse_grant
 from sync.lane import Lane, Phase, Search
 from sync.link import (
     NO_MATCHING_SUBSCRIBERS,
@@ -40,6 +41,7 @@ from sync.ports import (
     DELIVERY_ALARMS,
     Acknowledged,
     Diverged,
+    Granted,
     Head,
     Outbox,
     OutboxBusy,
@@ -113,6 +115,7 @@ class Conversation:
         alarms: Alarms,
         carrier: RetainedCarrier,
         describe: Callable[[], Mapping[str, object]],
+        grant_keys: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
         self._inbox: asyncio.Queue[_Item] = asyncio.Queue()
         self._status_is_due = True
@@ -120,6 +123,8 @@ class Conversation:
         self._standing = standing
         self._outbox = outbox
         self._keys = keys
+        self._grant_keys = grant_keys
+        self._unproven_grant = b""
         self._emit = emit
         self._alarms = alarms
         self._carrier = carrier
@@ -152,6 +157,7 @@ class Conversation:
         self._inbox.put_nowait(_Changed())
 
     def keys_changed(self) -> None:
+        self._on_grant(self._unproven_grant)
         if self._greets:
             self._hello_due = 0.0
             self._inbox.put_nowait(_Changed())
@@ -162,7 +168,7 @@ class Conversation:
             self._standing.stride = self._standing.stride.shorter()
 
     async def run(self) -> None:
-        await self._link.subscribe([self._topics.ack, self._timestamp_topic])
+        await self._link.subscribe([self._topics.ack, self._topics.grant, self._timestamp_topic])
         while True:
             await self._act()
             for item in await self._next_items():
@@ -240,6 +246,9 @@ class Conversation:
             case Message(topic=self._topics.ack):
                 self._link.acknowledge(item)
                 await self._on_ack(item.payload)
+            case Message(topic=self._topics.grant):
+                self._link.acknowledge(item)
+                self._on_grant(item.payload)
             case Message():
                 self._link.acknowledge(item)
                 self._on_document(item)
@@ -385,6 +394,25 @@ class Conversation:
             )
             return None
         return ack
+
+    def _on_grant(self, token: bytes) -> None:
+        """Believed if a key that may grant signed it for this device. One from before we had that key is kept."""
+        if not token:
+            return
+        self._unproven_grant = token
+        keys = self._grant_keys()
+        if not keys:
+            return
+        try:
+            grant = parse_grant(signing.verify(token, keys, typ=GRANT_TYP))
+        except (signing.SigningError, BadMessage) as error:
+            self._alarms.tell("grant-refused", f"a grant is not from our backend, nothing is taken: {error}")
+            return
+        if (grant.fleet, grant.device) != (self._settings.fleet, self._settings.device):
+            self._alarms.tell("grant-refused", f"a grant is for {grant.fleet}/{grant.device}, nothing is taken")
+            return
+        self._unproven_grant = b""
+        self._emit(Granted(grant=grant))
 
     async def _fits_our_chain(self, ack: Acknowledgement, head: Head, *, is_present: bool) -> bool:
         if ack.through > head.last and not is_present:

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from sync.grants import Grant
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sealed:
@@ -110,6 +112,7 @@ class Alarm:
     tls-files: a certificate or key file is missing or damaged.
     no-receiver, quota-exceeded, refused-by-broker: the records stay here, it is tried again.
     no-service-keys: no bundle names the backend's keys yet, so nobody can be believed; nothing is trimmed.
+    grant-refused: somebody grants budgets in the backend's place; nothing is taken.
     ack-refused, ack-for-another, ack-wrong-journal: somebody answers in the backend's place; nothing is trimmed.
     fork, backend-ahead: this journal and the backend's differ; nothing is trimmed or sent until it is resolved.
     acknowledgement-waits: no room to note here what the backend has; it will say so again.
@@ -151,6 +154,13 @@ class PolicyHint:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Granted:
+    """The leases that the backend counts as ours, signed by it. Retained, so it comes again with each connection."""
+
+    grant: Grant
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Diverged:
     """The backend holds another continuation of this journal; both hold the same up to `agreed`.
 
@@ -163,4 +173,6 @@ class Diverged:
     backend_through: int
 
 
-UplinkEvent = Connected | Disconnected | Acknowledged | Quarantined | Alarm | AlarmOver | PolicyHint | Diverged
+UplinkEvent = (
+    Connected | Disconnected | Acknowledged | Quarantined | Alarm | AlarmOver | PolicyHint | Granted | Diverged
+)

@@ -50,12 +50,14 @@ class Uplink:
         emit: Callable[[UplinkEvent], None],
         *,
         describe: Callable[[], Mapping[str, object]] = dict,
+        grant_keys: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
         # The same bound twice: batches without the backend's word, and packets without PUBACK.
         in_flight = min(settings.link.in_flight, settings.window_batches)
         self._settings = replace(settings, link=replace(settings.link, in_flight=in_flight))
         self._outbox = outbox
         self._keys = keys
+        self._grant_keys = grant_keys
         self._emit = emit
         self._describe = describe
         self._alarms = Alarms(emit, same_alarm_s=settings.same_alarm_s)
@@ -119,6 +121,7 @@ class Uplink:
             alarms=self._alarms,
             carrier=self._carrier,
             describe=self._describe,
+            grant_keys=self._grant_keys,
         )
         self._conversation = conversation
         self._carrier.attach(link)
