@@ -7,13 +7,17 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from drivers.cards.proof import CardKeys
     from drivers.readers.reader import Reader
+    from drivers.readers.secure_line import SecureLine
     from firmware_profiles.profile import Profile
 
 
-def open_reader(name: str, *, profile: Profile, port: str, keys: CardKeys | None = None) -> Reader:
+def open_reader(
+    name: str, *, profile: Profile, port: str, keys: CardKeys | None = None, line: SecureLine | None = None
+) -> Reader:
     """The reader, not opened yet: run() opens it and goes on trying. ValueError if the profile is of no reader.
 
     `keys`: what cards must prove at a reader that can talk to them; the others tell UIDs, and the policy knows that.
+    `line`: address and key of a reader on a shared line (OSDP), which without one is not believed.
     """
     match profile.driver:
         case "em4100_ascii" | "wiegand_lines":
@@ -31,7 +35,7 @@ def open_reader(name: str, *, profile: Profile, port: str, keys: CardKeys | None
         case "pcsc":
             from drivers.readers.pcsc import PcscReader
 
-            return PcscReader(name, profile=profile, port=port)
+            return PcscReader(name, profile=profile, port=port, keys=keys)
         case "hid_keys":
             from drivers.readers.hid_keys import HidKeysReader
 
@@ -40,6 +44,11 @@ def open_reader(name: str, *, profile: Profile, port: str, keys: CardKeys | None
             from drivers.readers.charger_register import ChargerRegisterReader
 
             return ChargerRegisterReader(name, profile=profile, port=port)
+        case "osdp":
+            from drivers.readers.osdp_reader import OsdpReader
+            from drivers.readers.secure_line import SecureLine
+
+            return OsdpReader(name, profile=profile, port=port, line=line or SecureLine())
         case "simulated":
             from drivers.readers.simulated import SimulatedReader
 

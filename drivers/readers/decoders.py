@@ -6,15 +6,16 @@ Profile vectors are replayed through this, and the serial readers read through i
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from drivers.readers import pcsc_answers, text_forms
 from drivers.readers.ascii_frames import AsciiFrames
-from drivers.readers.dialects import Dialect, open_dialect
+from drivers.readers.dialects import Codec, open_dialect
 from drivers.readers.key_lines import KeyLines
 from drivers.readers.modbus_frames import READ_HOLDING, READ_INPUT, ModbusFrames
+from drivers.readers.osdp_frames import OsdpReplies
 from drivers.readers.pn532_frames import TARGETS_ANSWER, Frame, Kind, Pn532Frames, targets
-from drivers.readers.reader import Assurance, Card, Technology, card_of
+from drivers.readers.reader import Assurance, Card, Form, Technology, card_of
 from drivers.readers.rejects import Reason, Rejected
 from drivers.readers.uid_lines import UidLines
 from drivers.readers.wiegand_lines import WiegandLines
@@ -51,6 +52,8 @@ def open_decoder(profile: Profile) -> Decoder:
             return TypedUids(profile.uid)
         case "charger_register":
             return _RegisterUids(profile.framing, profile.uid)
+        case "osdp":
+            return _Answers(OsdpReplies(profile.uid.technologies[0]), profile.uid)
         case "simulated":
             return _CardByCard(UidLines(), profile.uid)
         case driver:
@@ -71,10 +74,16 @@ class _CardByCard:
         ]
 
 
+class _Dialect(Protocol):
+    def codec(self) -> Codec: ...
+
+    def sighting(self, answer: Any) -> Sighting | Rejected: ...
+
+
 class _Answers:
     """A device that is asked who is there."""
 
-    def __init__(self, dialect: Dialect, uid: Uid) -> None:
+    def __init__(self, dialect: _Dialect, uid: Uid) -> None:
         self._dialect = dialect
         self._codec = dialect.codec()
         self._uid = uid
@@ -181,4 +190,12 @@ def as_on_air(cards: Sighting, uid: Uid) -> Sighting | Rejected:
         cards = tuple(
             card if card.assurance is Assurance.RANDOM else replace(card, assurance=Assurance.LOSSY) for card in cards
         )
+    if forms := forms_of(uid):
+        cards = tuple(replace(card, forms=forms) for card in cards)
     return cards
+
+
+def forms_of(uid: Uid) -> tuple[Form, ...]:
+    """What is lost is itself a form in which the card is told; which bits "unknown" lost nobody knows."""
+    lost = (uid.loss,) if uid.loss in set(Form) else ()
+    return tuple(map(Form, dict.fromkeys((*lost, *uid.aliases))))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Protocol, Self
 
 from drivers.readers import stronglink_frames, twn4_messages
+from drivers.readers.disturbances import Disturbance, disturbed
 from drivers.readers.pseudo_terminal import PseudoTerminal
 from drivers.readers.rejects import Rejected
 
@@ -14,22 +14,6 @@ VERSION_STRONGLINK = b"SL025-1.3"
 VERSION_TWN4 = b"TWN4/B1.50/NCF3.51/PRS1.04"
 TWN4_FUNCTIONS_OF_ONE_BYTE_ANSWERS = {b"\4\0": 3, b"\4\2": 1, b"\4\3": 1, b"\4\5": 5, b"\4\7": 7, b"\5\2": 8}
 UNKNOWN_FUNCTION, MISSING_PARAMETER, UNUSED_PARAMETERS, PARSER = 1, 2, 3, 5
-
-
-class Disturbance(StrEnum):
-    """What can be wrong with an answer on its way to the host."""
-
-    CUT_AFTER_1 = "cut after 1 byte"
-    CUT_AFTER_2 = "cut after 2 bytes"
-    CUT_AFTER_4 = "cut after 4 bytes"
-    CUT_MID_FRAME = "cut in mid-frame"
-    BIT_FLIPPED = "one bit flipped"
-    LAST_BYTE_WRONG = "last byte wrong"
-    STRAY_BYTES = "four stray bytes before the frame"
-    TWICE = "the same answer twice"
-    SILENCE = "no answer"
-    WRONG_ANSWER = "an answer to another command"
-    GARBAGE = "a hundred bytes of noise instead"
 
 
 class Device(Protocol):
@@ -206,29 +190,5 @@ class _Line:
         return b""
 
     def _on_its_way(self, answer: bytes) -> bytes:
-        match self._for_ever or (self._coming.pop(0) if self._coming else None):
-            case None:
-                return answer
-            case Disturbance.CUT_AFTER_1:
-                return answer[:1]
-            case Disturbance.CUT_AFTER_2:
-                return answer[:2]
-            case Disturbance.CUT_AFTER_4:
-                return answer[:4]
-            case Disturbance.CUT_MID_FRAME:
-                return answer[: len(answer) // 2]
-            case Disturbance.BIT_FLIPPED:
-                at = len(answer) // 2
-                return answer[:at] + bytes([answer[at] ^ 0x04]) + answer[at + 1 :]
-            case Disturbance.LAST_BYTE_WRONG:
-                return answer[:-1] + bytes([answer[-1] ^ 0x10])
-            case Disturbance.STRAY_BYTES:
-                return b"\x00\xff\xbd\x0d" + answer
-            case Disturbance.TWICE:
-                return answer * 2
-            case Disturbance.SILENCE:
-                return b""
-            case Disturbance.WRONG_ANSWER:
-                return self.device.other_answer()
-            case Disturbance.GARBAGE:
-                return bytes(range(1, 101))
+        now = self._for_ever or (self._coming.pop(0) if self._coming else None)
+        return disturbed(answer, now, other=self.device.other_answer)

@@ -15,6 +15,7 @@ from drivers.readers import open_reader
 from drivers.readers.charger_register_simulator import ChargerRegisterSimulator
 from drivers.readers.hid_keys import HidKeysReader
 from drivers.readers.hid_keys_simulator import HidKeysSimulator, lock
+from drivers.readers.osdp_simulator import OsdpSimulator
 from drivers.readers.pcsc_simulator import VpcdCard
 from drivers.readers.pn532_simulator import Pn532Simulator
 from drivers.readers.polled_serial_simulator import PolledSerialSimulator
@@ -30,6 +31,7 @@ from drivers.readers.reader import (
     card_14443a,
     card_em4100,
 )
+from drivers.readers.secure_line import SecureLine
 from drivers.readers.serial_ascii_simulator import SerialAsciiSimulator
 from drivers.readers.simulated import SimulatedReader
 from drivers.readers.virtual_cards import Type2Card
@@ -144,6 +146,22 @@ def wiegand(tmp_path: Path) -> Iterator[Bench]:
         )
 
 
+def osdp(tmp_path: Path) -> Iterator[Bench]:
+    profile = firmware_profiles.load("readers/osdp_v2")
+    key = bytes(range(1, 17))
+    with OsdpSimulator(key=key, link=tmp_path / "reader") as simulator:
+        yield Bench(
+            reopen=lambda: open_reader(
+                "gate", profile=profile, port=str(tmp_path / "reader"), line=SecureLine(key=lambda: key)
+            ),
+            cards=(card_14443a(UID), card_14443a(OTHER_UID)),
+            lay_on=lambda card: simulator.present(card.uid),
+            take_away=lambda: None,
+            unplug=simulator.unplug,
+            replug=simulator.replug,
+        )
+
+
 def a_wiegand_card(data: str) -> Card:
     return Card(uid=bytes.fromhex(data), technology=Technology.EM4100, assurance=Assurance.LOSSY)
 
@@ -211,7 +229,7 @@ def charger_register(tmp_path: Path) -> Iterator[Bench]:
         )
 
 
-FRAMED = [stronglink, twn4, twn4_binary, wiegand]
+FRAMED = [stronglink, twn4, twn4_binary, wiegand, osdp]
 OTHERS = [pcsc, hid_keys, charger_register]
 
 

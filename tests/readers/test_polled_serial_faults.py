@@ -10,7 +10,8 @@ import pytest
 
 import firmware_profiles
 from drivers.readers import open_reader
-from drivers.readers.polled_serial_simulator import Disturbance, PolledSerialSimulator
+from drivers.readers.disturbances import Disturbance
+from drivers.readers.polled_serial_simulator import PolledSerialSimulator
 from drivers.readers.reader import Feedback, Reader, card_14443a
 from tests.readers.witness import Witness, watched
 
@@ -30,7 +31,13 @@ SIMULATORS = {
 }
 
 
-@pytest.fixture(params=SIMULATORS, ids=lambda profile_id: profile_id.removeprefix("readers/"))
+@pytest.fixture(
+    params=[
+        "readers/stronglink_sl025",
+        pytest.param("readers/twn4_simple", marks=pytest.mark.slow),
+        pytest.param("readers/twn4_simple_binary", marks=pytest.mark.slow),
+    ]
+)
 def profile_id(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

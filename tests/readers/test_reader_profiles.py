@@ -27,6 +27,7 @@ GARBAGE = {
     "stronglink": (b"\xba\x02\x01\xb9\x00\xbd", b"\xbd\x03\x01", b"\xbd\x08\x01"),
     "twn4_simple": (b"\xff\x00\r0001803\r", b"00018038\r", b"0001"),
     "readers/twn4_simple_binary": (b"\xff\x00\x01\x00\x00\x06", b"\x0e\x00\x00\x01\x80", b"\x04\x00\x00"),
+    "osdp": (b"\xff\x00\x53\x00\x00", bytes.fromhex("5380140004500000"), b"\xff\x53\x80"),
     "wiegand_lines": (b"\xff\x00\r\n1A38B\r", b"1A38B0A\r", b"1A38"),
     "pn53x_usb": (b"\x55\x55\x00\xa5\xff", bytes.fromhex("0000FF05FBD5"), b"\x00\x00\xff"),
     # No check in a frame: one that breaks off behind its head cannot be told from the next. TCP loses nothing.
