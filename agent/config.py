@@ -10,7 +10,7 @@ import difflib
 import os
 import tomllib
 from collections.abc import Iterator, Mapping
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast, get_args
 
@@ -52,6 +52,7 @@ class Trust(Section):
 
     root: Path | None = None
     token_key: Path | None = None
+    break_glass: Path | None = None
 
 
 class Bundle(Section):
@@ -106,6 +107,8 @@ class Sessions(Section):
     stop_timeout_s: Annotated[float, Field(gt=0)] = 30
     resume_timeout_s: Annotated[float, Field(gt=0)] = 300
     meter_record_every_s: Annotated[float, Field(gt=0)] = 60
+    # So long a driver waits for the backend's word, where the fleet wants it to be asked; then there is none.
+    ask_timeout_s: Annotated[float, Field(gt=0, le=8)] = 1.5
 
 
 class Journal(Section):
@@ -211,6 +214,17 @@ class Contracts(Section):
         return self
 
 
+class Cards(Section):
+    """Keys with which cards prove themselves; without this section a card is what its UID says.
+
+    `keys` is the file that `roamkey cards provision` makes, `card.keys` in the vault when left out. A systemd
+    credential named card-keys.seal is taken when `seal`, a file, is left out.
+    """
+
+    keys: Path | None = None
+    seal: Path | None = None
+
+
 class Config(Section):
     device: Device
     trust: Trust = Trust()
@@ -222,6 +236,7 @@ class Config(Section):
     journal: Journal = Journal()
     gpsd: Gpsd | None = None
     contracts: Contracts | None = None
+    cards: Cards | None = None
     reader: tuple[Reader, ...] = ()
     charger: tuple[Charger, ...] = ()
 
@@ -251,6 +266,16 @@ class Config(Section):
         return named or self.state_folder / "contracts"
 
     @property
+    def card_keys_file(self) -> Path:
+        named = self.cards.keys if self.cards is not None else None
+        return named or self.state_folder / "vault" / "card.keys"
+
+    @property
+    def card_seal_file(self) -> Path:
+        named = self.cards.seal if self.cards is not None else None
+        return named or credential("card-keys.seal") or Path("/etc/roamkey/card-keys.seal")
+
+    @property
     def socket(self) -> Path:
         folder = os.environ.get("RUNTIME_DIRECTORY", "/run/roamkey").split(":")[0]
         return self.api.socket or Path(folder) / "api.sock"
@@ -258,6 +283,12 @@ class Config(Section):
     @property
     def root_file(self) -> Path:
         return self.trust.root or credential("root.json") or Path("/etc/roamkey/root.json")
+
+    @property
+    def break_glass_file(self) -> Path | None:
+        """This device's secret for codes over the phone; a device without one takes none."""
+        found = self.trust.break_glass or credential("break-glass.key") or Path("/etc/roamkey/break-glass.key")
+        return found if self.trust.break_glass is not None or found.exists() else None
 
     @property
     def token_key_file(self) -> Path:
@@ -290,8 +321,11 @@ def load(path: Path) -> Config:
 
 
 def exact(text: str) -> Decimal | float:
-    """An amount keeps its digits; what is no plain number (inf, nan) stays what TOML calls it."""
-    return Decimal(text) if text.strip("+-0123456789._eE") == "" else float(text)
+    """An amount keeps its digits; what is no plain number (inf, nan, beyond all measure) stays what TOML calls it."""
+    try:
+        return Decimal(text) if text.strip("+-0123456789._eE") == "" else float(text)
+    except InvalidOperation:
+        return float(text)
 
 
 def anchored(section: Section, folder: Path) -> Section:

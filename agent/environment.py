@@ -69,6 +69,8 @@ def examine(config: Config) -> Iterator[Finding]:
             yield from device(f"charger {charger.name}", charger.profile, charger.port)
         if charger.tariff is not None:
             yield usable(f"tariff of {charger.name}", charger.tariff, partial(read_quote_file, zone=charger.zone))
+    if config.cards is not None:
+        yield usable("card keys", config.card_keys_file, partial(card_keys, config))
     if config.contracts is not None:
         yield contract_keys(config.contracts, config.contracts_folder)
     if config.gpsd is not None:
@@ -112,6 +114,12 @@ def usable(what: str, path: Path, read: Callable[[Path], object]) -> Finding:
     if what == "token key" and path.stat().st_mode & (stat.S_IROTH | stat.S_IWOTH):
         return Finding(what=what, verdict=Verdict.WORSE, detail=f"{path} is open to every user: chmod 0600")
     return Finding(what=what, verdict=Verdict.GOOD, detail=str(path))
+
+
+def card_keys(config: Config, path: Path) -> object:
+    from agent.card_keys import CardKeyBox, read_seal
+
+    return CardKeyBox(path, seal=read_seal(config.card_seal_file), token_key=read_token_key(config.token_key_file))
 
 
 def device(what: str, profile: str, port: str) -> Iterator[Finding]:

@@ -26,6 +26,10 @@ Capability = Literal[
     "uid", "apdu", "led", "buzzer", "display", "removal", "tamper", "secure_link", "sam",  # readers
     "start", "stop", "meter", "power", "plug", "energy_limit",  # chargers
 ]  # fmt: skip
+AliasForm = Literal[
+    "reversed", "padded_8", "first_3", "first_4", "first_6", "last_3", "last_4", "version_byte",
+    "first_3_reversed", "first_4_reversed", "last_3_reversed",
+]  # fmt: skip
 Level = Literal["hardware", "vendor", "source", "community", "unverified"]
 # What follows from a finding: a word to the operator, every card as weak as a lossy one, or no card at all.
 Action = Literal["warn", "lossy", "refuse"]
@@ -206,6 +210,8 @@ class Uid(Strict):
     # "unknown": bits are missing, and which ones is the vendor's secret.
     loss: Literal["none", "first_3", "first_4", "first_6", "version_byte", "unknown"] = "none"
     text: TextForm | None = None
+    # Other forms in which this device may tell a card, where nothing says which; `loss` is one of its own accord.
+    aliases: tuple[AliasForm, ...] = Field(default=(), strict=False)
 
 
 class Firmware(Strict):

@@ -31,7 +31,7 @@ from agent.cache.examination import (
 )
 from agent.cache.generations import GenerationDamaged, Loaded
 from agent.cache.parts import PartLost
-from agent.cache.tokens import TokensUnreadable, TokenTable
+from agent.cache.tokens import Ambiguous, TokensUnreadable, TokenTable
 from agent.core.credentials import key_check
 from agent.core.instants import ClockQuality, Instant
 from agent.core.policy import Policy, Token
@@ -43,6 +43,7 @@ from sync.verdicts import Moment, Rejected, Verified
 __all__ = [
     "Activated",
     "Active",
+    "Ambiguous",
     "PartLost",
     "PolicyCache",
     "Refused",
@@ -142,6 +143,10 @@ class PolicyCache:
         except TokensUnreadable:
             self._is_suspect = True  # the next update builds the table anew, also from an unchanged bundle
             raise
+
+    def lookup_alias(self, alias: str) -> str | None:
+        """The reference of the one token that is told so; raises Ambiguous, or TokensUnreadable."""
+        return None if self._active is None else self._active.tokens.alias(alias)
 
     def trust_papers(self) -> dict[str, bytes]:
         """The fleet's signed documents about contracts in the bundle in force, by name. Raises PartLost."""
@@ -369,6 +374,7 @@ def _activate(loaded: Loaded, trust: Trust) -> Active:
         drivers=contents.drivers,
         vehicles=contents.vehicles,
         sites=contents.sites,
+        budgets=contents.budgets,
     )
     return Active(policy=policy, tokens=loaded.tokens, token_count=loaded.token_count, service_keys=contents.keys)
 

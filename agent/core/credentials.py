@@ -12,6 +12,8 @@ from enum import StrEnum
 
 _DOMAIN = b"roamkey/token/v1\x00"
 _CONTRACT_DOMAIN = b"roamkey/contract/v1\x00"
+_ALIAS_DOMAIN = b"roamkey/alias/v1\x00"
+_WALLET_DOMAIN = b"roamkey/wallet/v1\x00"
 _KEY_CHECK_DOMAIN = b"roamkey/token-key-check/v1"
 
 
@@ -54,6 +56,16 @@ def reference(key: bytes, canonical: str) -> str:
     HMAC, since a plain hash of a 4-byte UID is searched through in minutes (EDPB guidelines 1/2020, 78).
     """
     return hmac.new(key, _DOMAIN + canonical.upper().encode("ascii"), hashlib.sha256).hexdigest()
+
+
+def alias_reference(key: bytes, form: str, part: str) -> str:
+    """Keyed reference of a part of a UID in upper-case hex, told in this form. A domain of its own: no UID is a part."""
+    return hmac.new(key, _ALIAS_DOMAIN + f"{form}\0{part.upper()}".encode("ascii"), hashlib.sha256).hexdigest()
+
+
+def wallet_reference(key: bytes, payload: bytes) -> str:
+    """Keyed reference of what a certified reader verified in a phone's wallet."""
+    return hmac.new(key, _WALLET_DOMAIN + payload, hashlib.sha256).hexdigest()
 
 
 def contract_reference(key: bytes, canonical: str) -> str:

@@ -1,6 +1,6 @@
 """The fleet office's own files become the documents of a bundle. Card UIDs are clear here and nowhere after.
 
-    policy      stale_after_hours, expired_after_hours, [calendars.NAME], [groups.NAME]
+    policy      stale_after_hours, expired_after_hours, alias_forms, [calendars.NAME], [groups.NAME], [budgets.NAME]
     drivers     [drivers.NAME] pin = "4711"           vehicles    [vehicles.NAME]
     tokens      [[tokens]] uid = "04A1..."; a contract has emaid = ...
     sites       [matching], [sites.NAME]; may be missing
@@ -17,7 +17,7 @@ import difflib
 import hmac
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import partial
@@ -43,8 +43,8 @@ from agent.cache.documents import (
     read_shard,
     shard_name,
 )
-from agent.core.contracts.emaid import read_typed_emaid
 from agent.core.aliases import LOSING, Form, published
+from agent.core.contracts.emaid import read_typed_emaid
 from agent.core.credentials import alias_reference, contract_reference, key_check, reference
 from agent.core.findings import Severity
 from agent.core.pins import PIN, hashed
@@ -59,7 +59,7 @@ __all__ = ["Source", "SourceMissing", "SourceUnfit", "Spot", "read_folder", "rea
 # ISO 14443 single, double, triple; EM4100; ISO 15693 and FeliCa.
 UID_BYTES = (4, 5, 7, 8, 10)
 _SEPARATORS = re.compile(r"[\s:.-]")
-_POLICY_KEYS = ("stale_after_hours", "expired_after_hours", "calendars", "groups")
+_POLICY_KEYS = ("stale_after_hours", "expired_after_hours", "calendars", "groups", "budgets")
 ALIAS_FORMS = "alias_forms"  # which parts of a UID readers of this fleet tell: stays here, its references do not
 _ALL_POLICY_KEYS = (*_POLICY_KEYS, ALIAS_FORMS)
 TOKEN_COLUMNS = ("uid", "emaid", *(name for name in entry_keys("token") if name not in ("reference", "aliases")))
@@ -185,6 +185,7 @@ def read_folder(
             "key_check": key_check(token_key),
             **{key: policy.value[key] for key in _POLICY_KEYS if key in policy.value},
             "groups": groups,
+            **({"budgets": _exact(policy.value["budgets"])} if policy.value.get("budgets") else {}),
         },
         PEOPLE: {"schema": SCHEMA, "drivers": [{"id": name, **entry} for name, entry in sorted(people.items())]},
         VEHICLES: {
@@ -255,6 +256,8 @@ def _policy(sheet: Sheet, remarks: list[Remark]) -> dict[str, dict[str, Any]]:
     groups = {name: _exact(group) for name, group in _tables(sheet, "groups", remarks).items()}
     calendars = _tables(sheet, "calendars", remarks)
     before = len(remarks)
+    for name, budget in _tables(sheet, "budgets", remarks).items():
+        _judge(sheet, "budget", _exact(budget), remarks, "budgets", name)
     for name, calendar in calendars.items():
         _judge(sheet, "calendar", calendar, remarks, "calendars", name)
     for name, group in groups.items():
@@ -289,6 +292,7 @@ def _exact(value: Any, key: str = "") -> Any:
 
 EXACT = frozenset(
     ("per_kwh", "per_hour", "per_parking_hour", "fixed", "session", "polygons", "latitude", "longitude")
+    + ("money", "money_per_session")
 )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ presence ("one tap per presence") are not here: agent/core/presence.py does that
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
@@ -24,6 +24,7 @@ class Technology(StrEnum):
     ISO15693 = "iso15693"
     FELICA = "felica"
     EM4100 = "em4100"
+    WALLET = "wallet"  # what a certified reader verified in a phone: not a UID, and longer than one (wallets.py)
 
 
 class Assurance(StrEnum):
@@ -33,6 +34,22 @@ class Assurance(StrEnum):
     RANDOM = "random"
     STATIC = "static"
     AUTHENTICATED = "authenticated"
+
+
+class Form(StrEnum):
+    """How what a reader tells may differ from the UID, declared by its profile. As in agent.core.aliases."""
+
+    REVERSED = "reversed"
+    PADDED_8 = "padded_8"
+    FIRST_3 = "first_3"
+    FIRST_4 = "first_4"
+    FIRST_6 = "first_6"
+    LAST_3 = "last_3"
+    LAST_4 = "last_4"
+    VERSION_BYTE = "version_byte"
+    FIRST_3_REVERSED = "first_3_reversed"
+    FIRST_4_REVERSED = "first_4_reversed"
+    LAST_3_REVERSED = "last_3_reversed"
 
 
 class Doubt(StrEnum):
@@ -54,6 +71,7 @@ class Card:
     technology: Technology
     assurance: Assurance
     doubt: Doubt | None = None
+    forms: tuple[Form, ...] = field(default=(), compare=False)
 
     @property
     def canonical(self) -> str:

@@ -36,6 +36,7 @@ IMPURE = {
 SHARED_LIBRARIES: dict[str, tuple[set[str], str]] = {
     "cryptography": (
         {
+            "agent/card_keys.py",
             "agent/certificates.py",
             "agent/contracts/software_keys.py",
             "agent/core/contracts/certificates.py",
@@ -47,7 +48,7 @@ SHARED_LIBRARIES: dict[str, tuple[set[str], str]] = {
             "drivers/cards/aes.py",
             "sync/signing.py",
         },
-        "certificates, paths, papers about them, wrapped keys, key files, meters' and our signatures, cards' AES: "
+        "certificates, paths, papers about them, wrapped keys, key files, meters' and our signatures, cards' AES, sealed card keys: "
         "one file each",
     ),
     "pydantic": (
