@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from agent.fleet.source import Source
     from agent.fleet.trial import Trial
 
+MOST_PASSED_OVER = 20
+
 HELP = "check a fleet's policy files, explain and replay decisions by them, import cards and sites"
 
 
@@ -29,7 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     def action(name: str, told: str) -> argparse.ArgumentParser:
         made = actions.add_parser(name, help=told, description=told)
-        if name != "schema":
+        if name == "import":
+            made.add_argument("folder", type=Path, metavar="FOLDER", help="policy folder")
+        elif name != "schema":
             made.add_argument(
                 "folder",
                 type=Path,
@@ -68,6 +72,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     replay.add_argument("--all", action="store_true", help="show also the decisions that stay as they were")
 
+    brought = action(
+        "import", "bring cards, drivers, vehicles or sites from CSV or OCPI JSON: all of a file, or nothing"
+    )
+    brought.add_argument("file", type=Path, metavar="FILE", help="CSV with a first line of columns, or OCPI JSON")
+    brought.add_argument(
+        "--as", dest="what", required=True, choices=("tokens", "drivers", "vehicles", "sites"), help="what is in it"
+    )
+    brought.add_argument("--group", metavar="NAME", help="the group of new cards that name none")
+    brought.add_argument("--dry-run", action="store_true", help="judge and count; write nothing")
+
 
 def main(arguments: argparse.Namespace) -> int:
     from agent.fleet.effective import NoSuchCard
@@ -78,6 +92,7 @@ def main(arguments: argparse.Namespace) -> int:
         "show": show,
         "explain": explain,
         "replay": replay,
+        "import": bring,
     }
     try:
         return do[arguments.action](arguments)
@@ -234,6 +249,45 @@ def replay(arguments: argparse.Namespace) -> int:
         output.say(f"{gap.name} ({count}): {gap.value}")
     if report.unreadable:
         output.say(f"{report.unreadable} records cannot be read: roamkey journal verify says which")
+    return output.OK
+
+
+def bring(arguments: argparse.Namespace) -> int:
+    from agent.fleet.imports import What, import_file
+
+    done = import_file(
+        arguments.folder,
+        arguments.file,
+        what=What(arguments.what),
+        now=datetime.now(UTC),
+        group=arguments.group,
+        dry_run=arguments.dry_run,
+        progress=output.progress,
+    )
+    ok = not done.remarks
+    counted = {name: getattr(done, name) for name in ("read", "added", "changed", "unchanged")}
+    if arguments.json:
+        output.print_json(
+            {
+                "ok": ok,
+                **counted,
+                "written": str(done.target) if ok and not arguments.dry_run else None,
+                "passed_over": done.passed_over,
+                "findings": [asdict(each) for each in done.remarks],
+            }
+        )
+        return output.OK if ok else output.DATA
+    for each in done.remarks:
+        output.complain(str(each))
+    if not ok:
+        output.complain(f"nothing is imported: {len(done.remarks)} to mend")
+        return output.DATA
+    for told in done.passed_over[:MOST_PASSED_OVER]:
+        output.say(f"passed over: {told}")
+    if len(done.passed_over) > MOST_PASSED_OVER:
+        output.say(f"passed over: {len(done.passed_over) - MOST_PASSED_OVER} more (--json names all)")
+    told = "good, and not written" if arguments.dry_run else f"written to {done.target}"
+    output.say(f"{done.added} new, {done.changed} changed, {done.unchanged} as they were, of {done.read}; {told}")
     return output.OK
 
 
