@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
 
+from agent.core.budgets import Budget
 from agent.core.policy import Driver, Group, Vehicle
 from agent.core.sites import Sites
 
@@ -41,3 +42,4 @@ class Contents:
     vehicles: Mapping[str, Vehicle]
     keys: tuple[ServiceKey, ...]
     sites: Sites = field(default_factory=Sites)
+    budgets: tuple[Budget, ...] = ()

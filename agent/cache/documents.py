@@ -19,6 +19,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from agent.cache.budget_documents import MAX_BUDGETS, BudgetDocument, BudgetName, budget_of
 from agent.cache.contents import Contents, KeyUse, ServiceKey
 from agent.config import NAME
 from agent.contracts.trust_documents import ANCHORS, REVOCATIONS, TrustUnfit, read_trust
@@ -70,7 +71,7 @@ MAX_PEOPLE = 1_000_000
 LOOK_BACK_S = int(LONGEST.total_seconds())
 MAX_DEVICES = 100_000
 MAX_SITES = 20_000  # held in memory: about 1 KiB each
-Entry = Literal["calendar", "group", "driver", "vehicle", "token", "site"]
+Entry = Literal["budget", "calendar", "group", "driver", "vehicle", "token", "site"]
 _SHARD = re.compile(r"tokens/([0-9a-f]{2})\.json")
 _CLOCK = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])")
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -132,6 +133,7 @@ def read_policy(body: bytes) -> Contents:
         stale_after=timedelta(hours=policy.stale_after_hours),
         expired_after=timedelta(hours=policy.expired_after_hours),
         groups=_groups(policy.groups, _calendars(policy.calendars)),
+        budgets=tuple(budget_of(name, each) for name, each in policy.budgets.items()),
         drivers={},
         vehicles={},
         keys=(),
@@ -601,6 +603,7 @@ class _Policy(_Versioned):
     key_check: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
     calendars: Annotated[dict[Name, _Calendar], Field(max_length=1_000)] = {}
     groups: Annotated[dict[Name, _Group], Field(max_length=MAX_GROUPS)]
+    budgets: Annotated[dict[BudgetName, BudgetDocument], Field(max_length=MAX_BUDGETS)] = {}
 
 
 class _Pin(_Document):
@@ -706,6 +709,7 @@ class _Devices(_Versioned):
 
 
 _ENTRIES: Mapping[Entry, type[BaseModel]] = {
+    "budget": BudgetDocument,
     "calendar": _Calendar,
     "group": _Group,
     "driver": _Driver,

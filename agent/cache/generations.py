@@ -29,6 +29,7 @@ from tinydb.storages import Storage
 
 from agent.cache.contents import Contents, KeyUse, ServiceKey
 from agent.cache.parts import PartLost, PartStore
+from agent.cache.stored_budgets import budget_document, budget_of
 from agent.cache.stored_groups import group_document, group_of
 from agent.cache.tokens import TokensUnreadable, TokenTable, build_table
 from agent.core.pins import Pin
@@ -230,6 +231,7 @@ def _write_documents(path: Path, contents: Contents) -> None:
         "keys": [{"kid": each.kid, "use": each.use, "jwk": each.jwk} for each in contents.keys],
         "matching": [asdict(contents.sites.matching)],
         "sites": [asdict(each) for each in contents.sites.by_latitude],
+        "budgets": [budget_document(each) for each in contents.budgets],
     }
     with _documents(path) as database:
         for name, documents in tables.items():
@@ -252,6 +254,7 @@ def _read_documents(path: Path) -> Contents:
                 ServiceKey(kid=each["kid"], use=KeyUse(each["use"]), jwk=each["jwk"])
                 for each in database.table("keys").all()
             ),
+            budgets=tuple(budget_of(each) for each in database.table("budgets").all()),
             sites=_sites(database.table("matching").all(), database.table("sites").all()),
         )
 
