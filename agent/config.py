@@ -47,7 +47,8 @@ class Device(Section):
 class Trust(Section):
     """What the fleet gave this device: the first TUF root and the key of the token references.
 
-    A systemd credential of the same file name (root.json, token.key) is taken when the key is left out.
+    A systemd credential of the same file name (root.json, token.key, break-glass.key) is taken when the key is left
+    out. `break_glass` is this device's secret for codes over the phone.
     """
 
     root: Path | None = None

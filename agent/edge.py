@@ -186,7 +186,7 @@ def from_uplink(event: ports.UplinkEvent, board: Board, now: Instant) -> Observa
             log.error("record %d is quarantined: %s", event.sequence, event.reason)
             fact = RecordsQuarantined(journal=event.journal, sequences=(event.sequence,), reasons=(event.reason,))
             return observations.Noted(fact=fact)
-        case ports.PolicyHint():
+        case ports.PolicyHint() | ports.AnswerCame() | ports.OverridesCame():
             return None
         case ports.Granted(grant=grant):
             return observations.GrantReceived(

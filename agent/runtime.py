@@ -48,6 +48,7 @@ from agent.first_root import RootUnusable, read_root
 from agent.floor import FloorFile
 from agent.identity import Identity
 from agent.journal import Journal, StorageFull
+from agent.live_desk import LiveDesk
 from agent.listeners import Lines, Listeners
 from agent.notify import Notifier
 from agent.ocpi.quotes import QuoteUnfit, quote_of, read_quote_file
@@ -70,7 +71,7 @@ from sync.backoff import Backoff
 from sync.batch import Codec
 from sync.carriers import Carrier, FolderCarrier
 from sync.link import LinkSettings, Protocol
-from sync.ports import Connected, Diverged, PolicyHint, Sealed, UplinkEvent
+from sync.ports import AnswerCame, Connected, Disconnected, Diverged, OverridesCame, PolicyHint, Sealed, UplinkEvent
 from sync.uplink import Uplink, UplinkSettings
 
 if TYPE_CHECKING:
@@ -150,6 +151,18 @@ class Runtime:
         self.uplink = self._uplink()
         if self.uplink is not None:
             self.service.on_storage = self.uplink.refresh_status
+        device = config.device
+        self.live = LiveDesk(
+            fleet=device.fleet,
+            device=device.name,
+            clock=self.clock,
+            keys=self._keys_for,
+            send=self._send_question,
+            quiet=self._no_question,
+            tell=self.service.tell,
+            alarm=self.service.board.alarms.__setitem__,
+        )
+        self.service.performer.on_ask = self.live.ask
         self.updates = PolicyUpdates(
             cache=self.cache,
             carriers=self._carriers(),
@@ -345,6 +358,15 @@ class Runtime:
     def _on_uplink(self, event: UplinkEvent) -> None:
         if isinstance(event, PolicyHint | Connected):
             self.updates.hint()
+        match event:
+            case AnswerCame(token=token):
+                self.live.answer_came(token)
+            case OverridesCame(payload=payload):
+                self.live.overrides_came(payload)
+            case Connected():
+                self.live.connected(up=True)
+            case Disconnected():
+                self.live.connected(up=False)
         if isinstance(event, Connected):
             self._on_connected(event)
         if isinstance(event, Diverged):
@@ -360,10 +382,23 @@ class Runtime:
         if self.certificate is not None:
             self._spawn(self.certificate.look())
 
+    def _keys_for(self, use: KeyUse) -> Mapping[str, str]:
+        active = self.cache.active
+        return active.keys_for(use) if active is not None else {}
+
+    def _send_question(self, question: bytes, within_s: float) -> None:
+        if self.uplink is not None:
+            self.uplink.ask(question, within_s=within_s)
+
+    def _no_question(self) -> None:
+        if self.uplink is not None:
+            self.uplink.answered()
+
     def _on_new_bundle(self) -> None:
         """The bundle says who may acknowledge records: what waited for that need not wait longer."""
         if self.uplink is not None:
             self.uplink.keys_changed()
+        self.live.keys_changed()
         give_back()
 
     async def _part_ways(self, event: Diverged) -> None:
@@ -535,11 +570,13 @@ def setup_of(config: Config) -> Setup:
         },
         quotes=dict(quotes_of(config)),
         unmetered=frozenset(each.name for each in config.charger if not each.meter),
+        break_glass=break_glass_of(config),
         timing=Timing(
             start_timeout_ms=int(sessions.start_timeout_s * 1000),
             stop_timeout_ms=int(sessions.stop_timeout_s * 1000),
             resume_timeout_ms=int(sessions.resume_timeout_s * 1000),
             meter_record_every_ms=int(sessions.meter_record_every_s * 1000),
+            ask_timeout_ms=int(sessions.ask_timeout_s * 1000),
         ),
     )
 
@@ -561,6 +598,18 @@ def receiver_of(config: Config) -> Receiver | None:
     from drivers.positions.gpsd import Gpsd
 
     return Gpsd(config.gpsd.host, config.gpsd.port, device=config.gpsd.device)
+
+
+def break_glass_of(config: Config) -> bytes | None:
+    """A secret that cannot be read stops no decision: there are no codes then."""
+    path = config.break_glass_file
+    if path is None:
+        return None
+    try:
+        return bytes.fromhex(path.read_text(encoding="ascii"))
+    except (OSError, ValueError) as error:
+        log.error("no break-glass codes are taken, %s cannot be used: %s", path, type(error).__name__)
+        return None
 
 
 def position_of(latitude: Decimal | None, longitude: Decimal | None) -> Position | None:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -40,11 +41,13 @@ from sync.messages import Acknowledgement, BadMessage, Hello, Withheld, greeting
 from sync.ports import (
     DELIVERY_ALARMS,
     Acknowledged,
+    AnswerCame,
     Diverged,
     Granted,
     Head,
     Outbox,
     OutboxBusy,
+    OverridesCame,
     PolicyHint,
     Quarantined,
     Sealed,
@@ -145,6 +148,9 @@ class Conversation:
         self._greeted_at = float("-inf")
         self._greeted: set[str] = set()
         self._pause_until = 0.0
+        # Questions under way, and until when the backlog gives way to them.
+        self._asking: set[asyncio.Task[None]] = set()
+        self._questions_until = 0.0
         # An acknowledgement could not be noted: ask for it again then.
         self._ask_again_at = float("inf")
         self._quota_pause_s = settings.quota_pause_s
@@ -162,13 +168,31 @@ class Conversation:
             self._hello_due = 0.0
             self._inbox.put_nowait(_Changed())
 
+    def ask(self, question: bytes, *, within_s: float) -> None:
+        """A live question: now, past everything that waits, and no batch starts until its time is over."""
+        self._questions_until = time.monotonic() + within_s
+        task = asyncio.create_task(self._send_question(question, within_s))
+        self._asking.add(task)
+        task.add_done_callback(self._asking.discard)
+
+    def answered(self) -> None:
+        """Nobody waits for an answer any more: the backlog goes on."""
+        self._questions_until = 0.0
+        self._inbox.put_nowait(_Changed())
+
+    async def _send_question(self, question: bytes, within_s: float) -> None:
+        """Silence is an answer to whoever asked, so a link that fails tells nobody else."""
+        with contextlib.suppress(LinkError):
+            await self._link.send(self._topics.ask, question, expiry_s=max(1, math.ceil(within_s)))
+
     def learn_from_its_end(self) -> None:
         """Batches were under way and nothing came of them: the next ones should be shorter."""
         if not self._moved and not self._window.is_empty:
             self._standing.stride = self._standing.stride.shorter()
 
     async def run(self) -> None:
-        await self._link.subscribe([self._topics.ack, self._topics.grant, self._timestamp_topic])
+        topics = self._topics
+        await self._link.subscribe([topics.ack, topics.answer, topics.grant, topics.override, self._timestamp_topic])
         while True:
             await self._act()
             for item in await self._next_items():
@@ -231,8 +255,7 @@ class Conversation:
         if self._drains and self._waits_for_answers:
             dues.append(self._progress_at + self._settings.ack_timeout_s)
         dues.append(self._ask_again_at)
-        if self._pause_until > time.monotonic():
-            dues.append(self._pause_until)
+        dues += [each for each in (self._pause_until, self._questions_until) if each > time.monotonic()]
         return min(dues)
 
     async def _take(self, item: _Item) -> None:
@@ -246,6 +269,12 @@ class Conversation:
             case Message(topic=self._topics.ack):
                 self._link.acknowledge(item)
                 await self._on_ack(item.payload)
+            case Message(topic=self._topics.answer):
+                self._link.acknowledge(item)
+                self._emit(AnswerCame(token=item.payload))
+            case Message(topic=self._topics.override):
+                self._link.acknowledge(item)
+                self._emit(OverridesCame(payload=item.payload))
             case Message(topic=self._topics.grant):
                 self._link.acknowledge(item)
                 self._on_grant(item.payload)
@@ -529,7 +558,8 @@ class Conversation:
     # Sending
 
     def _may_send(self) -> bool:
-        return self._drains and self._link.has_room and self._window.admits(0) and time.monotonic() >= self._pause_until
+        quiet_until = max(self._pause_until, self._questions_until)
+        return self._drains and self._link.has_room and self._window.admits(0) and time.monotonic() >= quiet_until
 
     async def _send_next(self) -> bool:
         """Publish one more batch; False when there is nothing to send or no room for it."""

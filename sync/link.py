@@ -186,8 +186,8 @@ class Link:
 
     @property
     def has_room(self) -> bool:
-        """Whether a publish would start at once, within the broker's Receive Maximum."""
-        return not self._slots.locked()
+        """Whether a batch may start now. One packet of the broker's Receive Maximum is left for what cannot wait."""
+        return not self._slots.locked() and len(self._answers) + 1 < max(2, self.receive_maximum)
 
     async def ended(self) -> str:
         """Wait until the connection has ended; the answer says why."""
@@ -243,10 +243,17 @@ class Link:
         return puback.result()[0]
 
     async def send(
-        self, topic: str, payload: bytes, *, retain: bool = False, content_type: str | None = None
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        retain: bool = False,
+        content_type: str | None = None,
+        expiry_s: int | None = None,
     ) -> asyncio.Future[list[int]]:
         """Publish at QoS 1 as soon as the window has room. The future holds the PUBACK reason; it is cancelled when
-        the link ends first. A 3.1.1 broker always says 0, also when it forbade the topic."""
+        the link ends first. A 3.1.1 broker always says 0, also when it forbade the topic. With MQTT 5 the broker
+        forgets it after `expiry_s`."""
         try:
             async with asyncio.timeout(self._settings.answer_timeout_s):
                 await self._slots.acquire()
@@ -256,8 +263,10 @@ class Link:
             self._slots.release()
             raise LinkLost(self._end_reason)
         properties = None
-        if self.protocol is Protocol.MQTT_5 and content_type is not None:
-            properties = _properties(PacketTypes.PUBLISH, ContentType=content_type)
+        named = {"ContentType": content_type, "MessageExpiryInterval": expiry_s}
+        if self.protocol is Protocol.MQTT_5 and any(value is not None for value in named.values()):
+            known = {name: value for name, value in named.items() if value is not None}
+            properties = _properties(PacketTypes.PUBLISH, **known)
         info = self._client.publish(topic, payload, qos=1, retain=retain, properties=properties)
         puback = self._expect(info.mid)
         puback.add_done_callback(lambda _: self._slots.release())

@@ -147,6 +147,20 @@ DELIVERY_ALARMS = frozenset({"no-receiver", "no-service-keys", "quota-exceeded",
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerCame:
+    """Somebody answers a live question (sync/questions.py). Not trusted yet."""
+
+    token: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OverridesCame:
+    """Somebody sends one-time overrides, one a line (sync/overrides.py). Not trusted yet."""
+
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyHint:
     """The fleet's policy timestamp changed (hex SHA-256 of its bytes): a refresh is worth it. Not trusted."""
 
@@ -174,5 +188,15 @@ class Diverged:
 
 
 UplinkEvent = (
-    Connected | Disconnected | Acknowledged | Quarantined | Alarm | AlarmOver | PolicyHint | Granted | Diverged
+    Connected
+    | Disconnected
+    | Acknowledged
+    | Quarantined
+    | Alarm
+    | AlarmOver
+    | PolicyHint
+    | Granted
+    | Diverged
+    | AnswerCame
+    | OverridesCame
 )

@@ -45,6 +45,10 @@ class FleetTopics:
         return f"{self.root}/{self.fleet}/+/up/hello"
 
     @property
+    def ask(self) -> str:
+        return f"{self.root}/{self.fleet}/+/up/ask"
+
+    @property
     def status(self) -> str:
         return f"{self.root}/{self.fleet}/+/up/status"
 
@@ -123,6 +127,10 @@ class DeviceTopics:
     @property
     def grant(self) -> str:
         return f"{self._base}/down/grant"
+
+    @property
+    def override(self) -> str:
+        return f"{self._base}/down/override"
 
     @property
     def part(self) -> str:

@@ -77,6 +77,16 @@ class Uplink:
         if self._conversation is not None:
             self._conversation.refresh_status()
 
+    def ask(self, question: bytes, *, within_s: float) -> None:
+        """A live question; its answer is an AnswerCame. Without a connection it is not said, now or later."""
+        if self._conversation is not None:
+            self._conversation.ask(question, within_s=within_s)
+
+    def answered(self) -> None:
+        """No question is open any more."""
+        if self._conversation is not None:
+            self._conversation.answered()
+
     def keys_changed(self) -> None:
         """Answers that were refused may be believed now: ask again at once."""
         if self._conversation is not None:
