@@ -28,6 +28,10 @@ def open_reader(
             from drivers.readers.pn532 import Pn532Reader
 
             return Pn532Reader(name, profile=profile, port=port, keys=keys)
+        case "pn53x_usb":
+            from drivers.readers.pn533_usb import pn533_reader
+
+            return pn533_reader(name, profile=profile, port=port, keys=keys)
         case "stronglink" | "twn4_simple":
             from drivers.readers.polled_serial import PolledSerialReader
 

@@ -1,4 +1,4 @@
-"""A PN532 on a serial line, polled through nfcpy. The only place that knows nfcpy.
+"""A PN532 on a serial line or a PN533 on USB, polled through nfcpy. The only place that knows nfcpy.
 
 nfcpy 1.0.4 is used for what it knows, the chip and the cards: Chipset, Device and ContactlessFrontend.sense. Not for
 what it does badly as a service: its search for devices, its transport (pn532_transport.py instead) and connect().
@@ -12,13 +12,16 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
+from drivers.back_off import delays_s
 from drivers.cards.apdu import CardTorn, NotGenuine
 from drivers.cards.iso_dep import IsoDep
 from drivers.cards.proof import CardKeys, Link, NoKeys, Proving
+from drivers.readers.firmware import Admission, admit
 from drivers.readers.pn532_frames import HAS_ATS, TARGETS_ANSWER, targets
 from drivers.readers.pn532_transport import HOME_BAUD, Awake, Pn532Transport
 from drivers.readers.reader import (
@@ -49,12 +52,23 @@ log = logging.getLogger(__name__)
 
 
 class Pn532Reader:
-    def __init__(self, name: str, *, profile: Profile, port: str, keys: CardKeys | None = None) -> None:
+    """`transport` opens the line to the chip, for the stop that it heeds; a serial port where nothing is said."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        profile: Profile,
+        port: str,
+        keys: CardKeys | None = None,
+        transport: Callable[[Stop], Transport] | None = None,
+        delays: Callable[[], Iterator[float]] = delays_s,
+    ) -> None:
         self.name = name
         self._profile = profile
-        self._port = port
+        self._transport = transport or partial(Pn532Transport, port)
         self._keys = keys or NoKeys()
-        self._supervision = Supervision(name, path=port, connect=self._connect)
+        self._supervision = Supervision(name, path=port, connect=self._connect, delays=delays)
 
     @property
     def state(self) -> State:
@@ -82,12 +96,35 @@ class Pn532Reader:
 
     def _serve(self, emit: Emit, stop: Stop) -> None:
         """In the thread: open, poll until stopped or lost, close. Ends with ReaderGone or PortFailed, or quietly."""
-        transport = Pn532Transport(self._port, stop)
+        transport = self._transport(stop)
         try:
             with contextlib.suppress(_Stopped):
                 _Polling(self.name, self._profile, transport, stop, self._keys).until_stopped(emit)
         finally:
             transport.close()
+
+
+class Transport(Protocol):
+    """The line to a chip. nfcpy drives it with `TYPE`, `read` and `write`; we wake, stop and close it."""
+
+    TYPE: str
+    chip: str  # nfcpy's module for it
+    two_targets: bool  # whether it can have two cards at once
+    path: str
+    lost: PortFailed | None
+
+    def read(self, timeout: float) -> bytearray: ...
+
+    def write(self, raw: bytes | bytearray) -> None: ...
+
+    def wake(self) -> Awake: ...
+
+    @property
+    def stopped(self) -> bool: ...
+
+    def heed_no_stop(self) -> None: ...
+
+    def close(self) -> None: ...
 
 
 class _Stopped(Exception):
@@ -97,18 +134,20 @@ class _Stopped(Exception):
 class _Polling:
     """One connection: nfcpy's device over an open transport."""
 
-    def __init__(self, name: str, profile: Profile, transport: Pn532Transport, stop: Stop, keys: CardKeys) -> None:
+    def __init__(self, name: str, profile: Profile, transport: Transport, stop: Stop, keys: CardKeys) -> None:
         self._name = name
         self._proving = Proving(keys)
         self._profile = profile
         self._transport = transport
         self._stop = stop
         self._poll_s = profile.polling.poll_ms / 1_000
+        self._admission: Admission
 
     def until_stopped(self, emit: Emit) -> None:
         frontend, awake = self._opened()
         try:
-            emit(self._found(awake))
+            self._admission = admit(self._profile, awake.firmware)
+            emit(self._found(awake, self._admission))
             self._poll_for_ever(frontend, emit)
         finally:
             self._put_to_sleep(frontend)
@@ -118,9 +157,10 @@ class _Polling:
         try:
             awake = self._transport.wake()
             # Not nfc.clf.pn532.init(): it pastes the port into a shell to try speeds that a UID does not need.
-            chipset = nfc.clf.pn532.Chipset(self._transport, nfc.clf.pn532.log)
+            module = getattr(nfc.clf, self._transport.chip)
+            chipset = module.Chipset(self._transport, module.log)
             frontend = nfc.clf.ContactlessFrontend()
-            frontend.device = nfc.clf.pn532.Device(chipset, nfc.clf.pn532.log)
+            frontend.device = module.Device(chipset, module.log)
         except (ReaderGone, PortFailed):
             raise
         except Exception as error:
@@ -133,7 +173,8 @@ class _Polling:
         while True:
             began_s = time.monotonic()
             try:
-                cards = self._proving.looked(self._look(frontend), partial(self._conversation, frontend))
+                looked = self._admission.cards(self._look(frontend))
+                cards = self._proving.looked(looked, partial(self._conversation, frontend))
                 failed = 0
             except Exception as error:  # nfcpy lets through what its parsing trips over: IndexError, TypeError, ...
                 failed += 1
@@ -177,6 +218,9 @@ class _Polling:
         target = frontend.sense(_nfc().clf.RemoteTarget("106A"), iterations=1)
         if target is None:
             return ()
+        uid = bytes(target.sdd_res or b"")
+        if not self._transport.two_targets:
+            return (card_14443a(uid),) if len(uid) in UID_SIZES_14443A else ()
         # sense() never asks for two, so this is the same chip command once more, with the field dropped before it:
         # a card that was selected already keeps quiet otherwise.
         frontend.device.mute()
@@ -185,23 +229,17 @@ class _Polling:
         if isinstance(listed, Rejected):
             log.warning("reader %s: a card told lengths that do not fit; not read", self._name)
             return ()
-        uid = bytes(target.sdd_res or b"")
         if not listed and len(uid) in UID_SIZES_14443A:  # at the edge of the field: seen once is seen
             return (card_14443a(uid),)
         return listed
 
-    def _found(self, awake: Awake) -> ReaderFound:
-        findings = []
-        known = self._profile.firmware.known
-        if known and awake.firmware not in known:
-            findings.append(f"firmware {awake.firmware} is not one that the profile knows ({', '.join(known)})")
-        if awake.found_at_baud != HOME_BAUD:
-            findings.append(f"had been left at {awake.found_at_baud} baud; brought back to {HOME_BAUD}")
+    def _found(self, awake: Awake, admission: Admission) -> ReaderFound:
+        latched = f"had been left at {awake.found_at_baud} baud; brought back to {HOME_BAUD}"
         return ReaderFound(
             reader=self._name,
             model=f"{self._profile.make} {self._profile.model}",
-            firmware=awake.firmware,
-            findings=tuple(findings),
+            firmware=admission.firmware,
+            findings=admission.findings + ((latched,) if awake.found_at_baud != HOME_BAUD else ()),
         )
 
     def _put_to_sleep(self, frontend: Any) -> None:
@@ -225,6 +263,7 @@ class _Polling:
 def _nfc() -> Any:
     """nfcpy, imported when a PN532 is first opened (0.1 s), and told to keep quiet: its debug log has UIDs in it."""
     import nfc.clf.pn532
+    import nfc.clf.pn533
 
     logging.getLogger("nfc").setLevel(logging.CRITICAL)
     return nfc

@@ -46,6 +46,8 @@ class Pn532Transport:
     """`TYPE`, `baudrate`, `read`, `write` and `close` are what nfcpy's Chipset and Device use."""
 
     TYPE = "TTY"
+    chip = "pn532"
+    two_targets = True
 
     def __init__(self, path: str, stop: Stop) -> None:
         self.lost: PortFailed | None = None  # the true cause, which nfcpy replaces by a number on its way up

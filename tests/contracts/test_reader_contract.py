@@ -18,6 +18,8 @@ from drivers.readers.hid_keys_simulator import HidKeysSimulator, lock
 from drivers.readers.osdp_simulator import OsdpSimulator
 from drivers.readers.pcsc_simulator import VpcdCard
 from drivers.readers.pn532_simulator import Pn532Simulator
+from drivers.readers.pn533_simulator import Pn533Simulator
+from drivers.readers.pn533_usb import pn533_reader
 from drivers.readers.polled_serial_simulator import PolledSerialSimulator
 from drivers.readers.reader import (
     Assurance,
@@ -199,6 +201,21 @@ def pcsc(tmp_path: Path) -> Iterator[Bench]:
         take_away()
 
 
+def pn533_usb(tmp_path: Path) -> Iterator[Bench]:
+    """No USB here: the real frames through the driver's own seam for the two endpoints."""
+    profile = firmware_profiles.load("readers/scl3711")
+    profile = profile.model_copy(update={"polling": profile.polling.model_copy(update={"poll_ms": 50})})
+    chip = Pn533Simulator()
+    yield Bench(
+        reopen=lambda: pn533_reader("gate", profile=profile, port="", open_pipe=chip.open_pipe),
+        cards=(card_14443a(UID), card_14443a(OTHER_UID)),
+        lay_on=lambda card: chip.present(Type2Card(card.uid)),
+        take_away=chip.remove,
+        unplug=chip.unplug,
+        replug=chip.replug,
+    )
+
+
 def hid_keys(tmp_path: Path) -> Iterator[Bench]:
     """Not a kernel's input device, which would need uinput: its events on a pseudo-terminal, locked and not grabbed."""
     profile = firmware_profiles.load("readers/hid_hex")
@@ -230,7 +247,7 @@ def charger_register(tmp_path: Path) -> Iterator[Bench]:
 
 
 FRAMED = [stronglink, twn4, twn4_binary, wiegand, osdp]
-OTHERS = [pcsc, hid_keys, charger_register]
+OTHERS = [pcsc, pn533_usb, hid_keys, charger_register]
 
 
 @pytest.fixture(params=[simulated, rdm6300, id12la, pn532, *FRAMED, *OTHERS], ids=lambda make: make.__name__)
