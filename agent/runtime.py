@@ -48,8 +48,8 @@ from agent.first_root import RootUnusable, read_root
 from agent.floor import FloorFile
 from agent.identity import Identity
 from agent.journal import Journal, StorageFull
-from agent.live_desk import LiveDesk
 from agent.listeners import Lines, Listeners
+from agent.live_desk import LiveDesk
 from agent.notify import Notifier
 from agent.ocpi.quotes import QuoteUnfit, quote_of, read_quote_file
 from agent.past import history_of, holdings_of
