@@ -291,8 +291,10 @@ def _exact(value: Any, key: str = "") -> Any:
 
 
 EXACT = frozenset(
-    ("per_kwh", "per_hour", "per_parking_hour", "fixed", "session", "polygons", "latitude", "longitude", "money")
-    + ("money_per_session",)
+    (
+        *("per_kwh", "per_hour", "per_parking_hour", "fixed", "session", "polygons", "latitude", "longitude"),
+        *("money", "money_per_session"),
+    )
 )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ import os
 import sqlite3
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -182,27 +183,45 @@ class Ledger:
 
     # Following the records
 
-    def follow(self, records: Path, now: datetime) -> list[Grant]:
-        """Count what was stored since, lend what was asked for, and say whose grant has changed."""
-        with sqlite3.connect(f"file:{records}?mode=ro", uri=True, isolation_level=None) as store:
-            places = {
-                (device, journal): through
-                for device, journal, through in self._db.execute("SELECT device, journal, through FROM places")
-            }
-            streams = store.execute("SELECT stream, device, journal, through FROM streams ORDER BY stream").fetchall()
-            for stream, device, journal, through in streams:
-                after = places.get((device, journal), 0)
-                while after < through:
-                    told, reached = self._read(store, stream, device, after, min(through, after + _RECORDS_AT_ONCE))
-                    if reached == after:
-                        break
-                    self.hear(device, journal, told, through=reached, now=now)
-                    after = reached
-            forked = store.execute("SELECT DISTINCT device, journal FROM forks JOIN streams USING (stream)").fetchall()
-        store.close()
-        for device, journal in forked:
-            self.burn(device, journal)
+    def follow(self, records: Path, now: datetime, *, touched: Iterable[tuple[str, str]] | None = None) -> list[Grant]:
+        """Count what was stored since, lend what was asked for, and say whose grant has changed.
+
+        Of these (device, journal) only, or of all.
+        """
+        with closing(sqlite3.connect(f"file:{records}?mode=ro", uri=True, isolation_level=None)) as store:
+            store.execute("PRAGMA busy_timeout = 5000")
+            for stream, device, journal, through in _streams(store, touched):
+                row = self._db.execute(
+                    "SELECT through FROM places WHERE device = ? AND journal = ?", (device, journal)
+                ).fetchone()
+                self._follow_one(store, stream, device, journal, after=row[0] if row else 0, through=through, now=now)
+                (forks,) = store.execute("SELECT count(*) FROM forks WHERE stream = ?", (stream,)).fetchone()
+                if forks:
+                    self.burn(device, journal)
         return self.lend(now)
+
+    def _follow_one(
+        self,
+        store: sqlite3.Connection,
+        stream: int,
+        device: str,
+        journal: str,
+        *,
+        after: int,
+        through: int,
+        now: datetime,
+    ) -> None:
+        while after < through:
+            end = min(through, after + _RECORDS_AT_ONCE)
+            told, reached = self._read(store, stream, device, after, end)
+            if reached == after and end == through:
+                return
+            if reached == after:  # no checkpoint in so many records: look further before anything is counted
+                told, reached = self._read(store, stream, device, after, through)
+                if reached == after:
+                    return
+            self.hear(device, journal, told, through=reached, now=now)
+            after = reached
 
     def _read(
         self, store: sqlite3.Connection, stream: int, device: str, after: int, through: int
@@ -581,6 +600,17 @@ class Ledger:
 
     def _transaction(self) -> _Transaction:
         return _Transaction(self._db)
+
+
+def _streams(
+    store: sqlite3.Connection, touched: Iterable[tuple[str, str]] | None
+) -> Iterator[tuple[int, str, str, int]]:
+    asked = "SELECT stream, device, journal, through FROM streams"
+    if touched is None:
+        yield from store.execute(f"{asked} ORDER BY stream").fetchall()
+        return
+    for device, journal in touched:
+        yield from store.execute(f"{asked} WHERE device = ? AND journal = ?", (device, journal)).fetchall()
 
 
 class _Transaction:

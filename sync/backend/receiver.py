@@ -12,13 +12,14 @@ import logging
 import random
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from sync import signing
 from sync.backend.checkpoints import DeviceKeys, Word, word_of
+from sync.backend.lending import Lending, LendingSettings
 from sync.backend.records import Unreadable, read_record
 from sync.backend.store import Delivery, Store, StreamState
 from sync.backoff import Backoff
@@ -55,6 +56,8 @@ class ReceiverSettings:
     root: str = DEFAULT_ROOT
     # Folder of the devices' public keys, to notice records that somebody else wrote in a device's name.
     device_keys: Path | None = None
+    # Which budgets are lent to the devices, if any.
+    lending: LendingSettings | None = None
     reconnect: Backoff = field(default_factory=lambda: Backoff(cap_s=30.0))
     # The same gap is asked for again after this long at the earliest.
     resend_interval_s: float = 5.0
@@ -70,6 +73,8 @@ class Receiver:
         self._asked: dict[tuple[str, str], tuple[tuple[tuple[int, int], ...], float]] = {}
         self._device_keys = None if settings.device_keys is None else DeviceKeys(settings.device_keys)
         self._due: dict[tuple[str, str], Acknowledgement] = {}
+        self._grants_due: dict[str, bytes] = {}
+        self._lending: Lending | None = None
         self._is_due = asyncio.Event()
 
     async def run(self) -> None:
@@ -77,7 +82,9 @@ class Receiver:
         dialect = Dialect(wanted=self._settings.link.protocol)
         backoff = self._settings.reconnect
         repeats = Repeats()
-        with closing(Store(self._settings.database)) as store:
+        with closing(Store(self._settings.database)) as store, ExitStack() as after:
+            if self._settings.lending is not None:
+                self._lending = after.enter_context(closing(self._desk(self._settings.lending)))
             while True:
                 connected_at = None
                 try:
@@ -102,6 +109,8 @@ class Receiver:
         self._due = {}
         for state in store.states():
             self._answer(state, answers_hello=False)
+        if self._lending is not None:
+            self._grant(await _finished(self._lending.all))
         answering = asyncio.create_task(self._send_answers(link))
         busy = False
         try:
@@ -153,7 +162,8 @@ class Receiver:
     async def _commit(self, deliveries: Sequence[Delivery], store: Store) -> None:
         if not deliveries:
             return
-        for state in await _finished(store.take, deliveries):
+        states = await _finished(store.take, deliveries)
+        for state in states:
             if state.fork is not None:
                 log.error(
                     "receiver: %s, journal %s: record %d does not continue what is stored; both are kept",
@@ -162,6 +172,24 @@ class Receiver:
                     state.fork,
                 )
             self._answer(state, answers_hello=False)
+
+        if self._lending is not None:
+            self._grant(await _finished(self._lending.changed, [(each.device, each.journal) for each in states]))
+
+    def _desk(self, settings: LendingSettings) -> Lending:
+        keys = self._device_keys
+        return Lending(
+            settings,
+            fleet=self._settings.fleet,
+            records=self._settings.database,
+            keys=(lambda device: None) if keys is None else keys.of,
+        )
+
+    def _grant(self, grants: Sequence[tuple[str, bytes]]) -> None:
+        """Due as soon as the link has room; only the newest for each device is sent."""
+        self._grants_due.update(grants)
+        if grants:
+            self._is_due.set()
 
     async def _greet(self, device: str, payload: bytes, store: Store) -> None:
         try:
@@ -227,6 +255,16 @@ class Receiver:
         while link.is_up:
             await self._is_due.wait()
             self._is_due.clear()
+            while self._grants_due and link.is_up:
+                device = next(iter(self._grants_due))
+                grant = self._grants_due[device]
+                try:
+                    await link.publish(self._topics.device(device).grant, grant, retain=True)
+                except LinkError as error:
+                    log.info("receiver: a grant to %s was not sent: %s", device, error)
+                    return
+                if self._grants_due.get(device) == grant:
+                    del self._grants_due[device]
             while self._due:
                 where = next(iter(self._due))
                 answer = self._due.pop(where)
