@@ -16,7 +16,9 @@ import logging
 import queue
 import select
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING
 
 from drivers.readers.decoders import as_on_air
@@ -36,7 +38,10 @@ if TYPE_CHECKING:
 
 STEP_S = 0.02  # the library asks every 50 ms and looks for answers at each step; bytes that arrive are a step, too
 OPEN_WITHIN_S = 2.0  # identification, capabilities and secure channel take 25 ms and eight questions
-SILENCE_S = 0.7  # a living reader answers every 50 ms; death is told within a second
+# A living reader answers every 50 ms. The library waits a second after a reply that was damaged; we begin a new
+# session instead, which takes 25 ms, and only when that fails, too, the reader is lost: within a second of its death.
+STALL_S = 0.3
+RESTART_WITHIN_S = 0.4
 CLOSE_WITHIN_S = 0.9
 SIGNALS_MAX = 8  # waiting for the line; more is somebody hanging on to a button
 
@@ -89,8 +94,8 @@ class OsdpReader:
             while True:
                 self._signals.get_nowait()
         with SerialPort(self._port, baud=self._baud) as port:
-            panel = Panel(address=self._line.address, key=key, write=port.write)
-            connection = _Connection(self.name, self._profile, self._line, port, panel)
+            open_panel = partial(Panel, address=self._line.address, key=key, write=port.write)
+            connection = _Connection(self.name, self._profile, self._line, port, open_panel)
             while not connection.is_ready():
                 if connection.step(stop):
                     return
@@ -113,12 +118,16 @@ class OsdpReader:
 class _Connection:
     """An open line with the library's panel on it. Lives in the connection's thread."""
 
-    def __init__(self, name: str, profile: Profile, line: SecureLine, port: SerialPort, panel: Panel) -> None:
+    def __init__(
+        self, name: str, profile: Profile, line: SecureLine, port: SerialPort, open_panel: Callable[[], Panel]
+    ) -> None:
         self._name = name
         self._profile = profile
         self._line = line
         self._port = port
-        self._panel = panel
+        self._open_panel = open_panel
+        self._panel = open_panel()
+        self._restart_by_s: float | None = None  # a new session has begun and must stand by then
         self._frames = frames()
         self._opened_s = self._heard_s = time.monotonic()
         self._heard_any = False
@@ -145,7 +154,7 @@ class _Connection:
 
     def is_ready(self) -> bool:
         """Whether the reader is there, and as secure as it must be. ReaderGone when it will not be."""
-        if self._panel.online and (self._line.plain or self._panel.secure):
+        if self._stands():
             return True
         if self._heard_any and self._panel.refused:
             raise ReaderGone(
@@ -172,11 +181,19 @@ class _Connection:
         )
 
     def check(self) -> None:
-        if time.monotonic() - self._heard_s > SILENCE_S or not self._panel.online:
-            raise ReaderGone(f"the reader on {self._port.path} answers no more", hint="check its power and its wires")
-        if not self._line.plain and not self._panel.secure:
+        """That it still answers, in the secure channel where there must be one. ReaderGone when it does not."""
+        now_s = time.monotonic()
+        if self._stands() and now_s - self._heard_s < STALL_S:
+            self._restart_by_s = None
+        elif self._restart_by_s is None:
+            self._restart_by_s = now_s + RESTART_WITHIN_S
+            self._frames.forget()
+            self._panel = self._open_panel()
+        elif now_s > self._restart_by_s:
+            silent = now_s - self._heard_s >= STALL_S
             raise ReaderGone(
-                f"the reader on {self._port.path} has left the secure channel", hint="look for tampering at the wire"
+                f"the reader on {self._port.path} {'answers no more' if silent else 'has left the session'}",
+                hint="check its power and its wires, and whether somebody else is on the line",
             )
 
     def tell(self, emit: Emit) -> None:
@@ -198,6 +215,9 @@ class _Connection:
             self._panel.do(command)
         if text and "display" in self._profile.capabilities:
             self._panel.show(text, seconds=max(1, self._profile.feedback_ms // 1_000))
+
+    def _stands(self) -> bool:
+        return self._panel.online and (self._line.plain or self._panel.secure)
 
     def _take(self) -> list[CardRead]:
         cards, self._panel.cards = self._panel.cards, []
