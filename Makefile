@@ -16,7 +16,7 @@ DEBIAN_NEEDS := mosquitto:mosquitto mosquitto-clients:mosquitto_sub systemd:syst
 # Every file's hash is checked. What has no wheel (pyDes) is built with locked tools: no other is fetched on the way.
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --use-pep517
 
-.PHONY: setup demo test check fast bench crash needs node docs lock interop clean
+.PHONY: setup demo test check fast bench crash fuzz needs node docs lock interop clean
 .DEFAULT_GOAL := setup
 
 setup: $(VENV)/.runtime
@@ -45,6 +45,15 @@ CRASH := $(SEED:%=--seed %) $(KILLS:%=--kills %) $(CUTS:%=--cuts %) $(FILLS:%=--
   $(if $(LONG),--long)
 crash: needs $(VENV)/.dev
 	$(BIN)/python -m tests.crash $(CRASH)
+
+# Every parser of foreign bytes, guided by coverage, 30 s each: make fuzz SECONDS=600 ONLY=certificate,batch (RUNS=10000000)
+FUZZ := $(SECONDS:%=--seconds %) $(RUNS:%=--runs %) $(ONLY:%=--only %) $(SEED:%=--seed %)
+fuzz: $(VENV)/.dev $(VENV)/.fuzz
+	$(BIN)/python -m tests.fuzz $(FUZZ)
+
+$(VENV)/.fuzz: tests/fuzz/fuzz.lock
+	$(PIP_INSTALL) --require-hashes --only-binary :all: -r tests/fuzz/fuzz.lock
+	@touch $@
 
 # The tables of docs/wire.md, docs/asyncapi.yaml and docs/schemas, anew from the models.
 docs: $(VENV)/.dev

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -106,7 +106,7 @@ def read_all(pem: bytes) -> tuple[Certificate, ...]:
         raise CertificateError(f"it holds {len(blocks)} certificates, more than make sense")
     try:
         return tuple(_certificate(x509.load_pem_x509_certificate(block)) for block in blocks)
-    except ValueError as error:
+    except (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.InvalidVersion) as error:
         raise CertificateError(f"a certificate in it cannot be read: {error}") from error
 
 

@@ -341,3 +341,20 @@ def test_a_kill_of_everything_at_once_loses_nothing(online, tmp_path: Path):
     online.assert_nothing_lost()
     (ended,) = online.events("session.ended")
     assert ended["data"]["energy_wh"] == bay.meter_wh - ended["data"]["meter_start_wh"]
+
+
+def test_a_spoiled_device_key_is_told_and_cards_go_on_being_decided(here):
+    here.start_ready()
+    here.stop()
+    key = here.state / "vault" / "device.key"
+    whole = key.read_bytes()
+    key.write_bytes(whole[:20])
+    here.start_ready()
+    assert here.tap("door", STRANGER)["outcome"] == "refused"
+    assert "restore it" in here.status()["alarms"]["device-key"]
+    assert "stand-in" in here.service.said()
+    here.stop()
+    key.write_bytes(whole)
+    here.start_ready()
+    assert here.tap("door", STRANGER)["outcome"] == "refused"
+    assert "device-key" not in here.status()["alarms"]

@@ -20,6 +20,10 @@ from cryptography.x509.oid import NameOID, SignatureAlgorithmOID
 MAX_READ_BYTES = 16_384  # a contract has at most 800; roots of other profiles are longer, a parser bomb longer still
 
 
+# What the library raises at bytes that are no certificate, list or response. InvalidVersion is no ValueError.
+UNPARSABLE = (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.InvalidVersion)
+
+
 class Unreadable(ValueError):
     """The bytes are no certificate that can be judged; says why."""
 
@@ -94,7 +98,14 @@ def read_certificate(der: bytes) -> Certificate:
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # what the library merely warns of (negative serials, say) is no certificate
             return _read(der)
-    except (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension, Warning) as error:
+    except (
+        ValueError,
+        TypeError,
+        UnsupportedAlgorithm,
+        x509.DuplicateExtension,
+        x509.InvalidVersion,
+        Warning,
+    ) as error:
         raise Unreadable(f"no X.509 certificate in strict DER: {str(error)[:200]}") from error
 
 

@@ -13,13 +13,19 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 
-from agent.core.contracts.certificates import Certificate, Unreadable, is_signed_by, key_signed, read_certificate
+from agent.core.contracts.certificates import (
+    UNPARSABLE,
+    Certificate,
+    Unreadable,
+    is_signed_by,
+    key_signed,
+    read_certificate,
+)
 from agent.core.contracts.trust import ClockState, Ladder, RevocationKey, Rung, TrustBundle
 
 SKEW = timedelta(minutes=5)  # a responder's clock may be this far ahead of ours
@@ -172,7 +178,7 @@ def _crl(paper: bytes, certificate: Certificate, issuer: Certificate) -> Iterato
         if entry is None and any(each.critical for each in crl.extensions):
             return
         as_of, until = crl.last_update_utc, crl.next_update_utc
-    except (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension):
+    except UNPARSABLE:
         return
     yield Evidence(
         certificate=certificate.fingerprint,
@@ -196,7 +202,7 @@ def _ocsp(paper: bytes, certificate: Certificate, issuer: Certificate) -> Iterat
             for each in response.responses
             if _is_about(each, certificate, issuer) and _spoken_by_issuer(response, issuer, each.this_update_utc)
         ]
-    except (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension):
+    except UNPARSABLE:
         return
     for status, as_of, until in statements:
         yield Evidence(
