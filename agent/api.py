@@ -26,17 +26,19 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from agent import views
 from agent.contract_desk import DeskShut, NoWallet
 from agent.contracts import messages
 from agent.contracts.descriptions import BODIES as CONTRACT_BODIES
 from agent.core import observations
+from agent.core.break_glass import CODE
 from agent.core.decisions import Granted, NeedsInput
 from agent.core.effects import Reply
 from agent.core.pins import PIN
 from agent.core.positions import Position
 from agent.core.prices import ZERO, Prices, plain_prices
 from agent.core.quotes import MAX_DOCUMENT_BYTES, Quote
-from agent.core.requests import Place, Source, Told
+from agent.core.requests import Code, Place, Source, Told
 from agent.core.tapping import OUTCOMES
 from agent.core.tariff.tariffs import Basis
 from agent.evidence.collection import NoEvidence
@@ -48,6 +50,9 @@ from agent.service import NotStored
 from drivers.chargers import charger as charger_events
 from drivers.chargers.charger import ChargerUnavailable
 from drivers.readers.reader import card_from_text
+from sync.messages import BadMessage
+from sync.overrides import MAX_MESSAGE_BYTES
+from sync.signing import SigningError
 
 log = logging.getLogger("roamkey")
 
@@ -118,12 +123,24 @@ class TariffBody(Body):
             raise Problem(422, f"tariff: {error}") from error
 
 
+class CodeBody(Body):
+    """A code that a dispatcher read out over the phone, and what it is for: good once, for this card at this device."""
+
+    code: Annotated[str, Field(pattern=CODE, repr=False)]
+    why: Annotated[str, Field(min_length=1, max_length=200)]
+
+
 class InputBody(Body):
     """What the driver was asked for (`needs` of the answer before)."""
 
     # repr belongs to the field: inside the union it would be ignored, and a PIN would show.
     pin: Annotated[Annotated[str, Field(pattern=PIN)] | None, Field(repr=False)] = None
     odometer_km: Annotated[int, Field(ge=0, le=10_000_000)] | None = None
+    break_glass: CodeBody | None = None
+
+    def code(self) -> Code | None:
+        given = self.break_glass
+        return None if given is None else Code(code=given.code, why=given.why)
 
 
 class TellingBody(Body):
@@ -132,6 +149,8 @@ class TellingBody(Body):
     prices: PricesBody | None = None
     tariff: TariffBody | None = None
     soc_percent: Percent | None = None
+    route: Text | None = None
+    """The trip or tour that the session is charged to."""
     input: InputBody = InputBody()
 
     def told(self) -> Told:
@@ -141,6 +160,8 @@ class TellingBody(Body):
             soc_percent=self.soc_percent,
             pin=self.input.pin,
             odometer_km=self.input.odometer_km,
+            code=self.input.code(),
+            route=self.route,
         )
 
 
@@ -201,6 +222,12 @@ class EventBody(Body):
     state: charger_events.ChargerState = charger_events.ChargerState.AVAILABLE
 
 
+class OverridesBody(Body):
+    """Signed one-time overrides as the dispatcher made them, one a line."""
+
+    overrides: Annotated[str, Field(min_length=1, max_length=MAX_MESSAGE_BYTES)]
+
+
 class ExportBody(Body):
     path: str
 
@@ -208,6 +235,7 @@ class ExportBody(Body):
 MODELS: dict[str, type[Body]] = {
     "post /v1/decisions": DecisionBody,
     "post /v1/taps": TapBody,
+    "post /v1/overrides": OverridesBody,
     "post /v1/chargers/{name}/events": EventBody,
     "put /v1/position": MeasuredBody,
     "post /v1/journal/export": ExportBody,
@@ -244,6 +272,7 @@ class Api:
             Route("/v1/evidence/{session}", self.evidence, methods=["GET"]),
             Route("/v1/decisions", self.decide, methods=["POST"]),
             Route("/v1/taps", self.tap, methods=["POST"]),
+            Route("/v1/overrides", self.take_overrides, methods=["POST"]),
             Route("/v1/chargers/{name}/events", self.report, methods=["POST"]),
             Route("/v1/position", self.position, methods=["PUT"]),
             Route("/v1/contracts", self.contracts, methods=["GET"]),
@@ -312,6 +341,16 @@ class Api:
         )
         return JSONResponse(answer(await self._ask(tapped, name)))
 
+    async def take_overrides(self, request: Request) -> Response:
+        """By hand, where there is no signal. All of them or none; one that was used already stays used."""
+        body = await read(request, OverridesBody)
+        try:
+            taken = self._runtime.live.take(body.overrides.encode())
+        except (BadMessage, SigningError) as error:
+            raise Problem(422, f"no override was taken: {error}") from error
+        until = [{"id": each.id, "not_after": views.stamp(each.not_after)} for each in taken]
+        return JSONResponse({"taken": until}, status_code=202)
+
     async def report(self, request: Request) -> Response:
         name = request.path_params["name"]
         self._runtime.report(name, event_of(name, await read(request, EventBody)))
@@ -332,7 +371,7 @@ class Api:
         asked = messages.read_authorization(document)
         decide = partial(
             self._runtime.decide_contract,
-            told=Told(pin=given.pin, odometer_km=given.odometer_km),
+            told=Told(pin=given.pin, odometer_km=given.odometer_km, code=given.code()),
             position=None if where is None else where.position(),
         )
         try:
@@ -495,6 +534,7 @@ def answer(reply: Reply) -> dict[str, object]:
     decision = reply.decision
     return {
         "outcome": OUTCOMES[type(decision)].value,
+        "override": decision.override.id if isinstance(decision, Granted) and decision.override is not None else None,
         "needs": sorted(decision.prompts) if isinstance(decision, NeedsInput) else [],
         "decision": reply.decision_id,
         "session": reply.session,

@@ -17,6 +17,7 @@ _DECISION = {
         "needs": {"type": "array", "items": {"enum": ["pin", "odometer"]}},
         "decision": {"type": "string", "description": "UUIDv7; `GET /v1/decisions/{id}` explains it"},
         "session": {"type": ["string", "null"]},
+        "override": {"type": ["string", "null"], "description": "the one-time override that this used up"},
         "reasons": {
             "type": "array",
             "items": {
@@ -53,6 +54,13 @@ def description(version: str, bodies: dict[str, dict[str, Any]]) -> dict[str, An
         },
         "/v1/decisions": {"post": operation("May this card charge here? Recorded; nothing is started", _DECISION)},
         "/v1/taps": {"post": operation("A tap without a card: decided, recorded and carried out", _DECISION)},
+        "/v1/overrides": {
+            "post": operation(
+                "Signed one-time overrides, one a line, where there is no signal: all are taken or none",
+                _OBJECT,
+                status="202",
+            )
+        },
         "/v1/chargers/{name}/events": {
             "post": operation(
                 "A charger that the gateway's own software drives reports (profile = api)",
