@@ -8,9 +8,10 @@ and then proves it with its own key. Which keys there are is the agent's busines
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Protocol, assert_never
+from typing import Any, Generic, Protocol, TypeVar, assert_never
 
 from drivers.cards import aes, ev1, ev2
 from drivers.cards.apdu import (
@@ -32,6 +33,9 @@ SELECT_APPLICATION = 0x5A
 NOT_OF_THIS_FAMILY = (NO_APPLICATION, ILLEGAL_COMMAND, 0x6A82, 0x6A87, 0x6D00, 0x6E00, 0x6881)
 NTAG_APPLICATION = bytes.fromhex("00A4040007D276000085010100")
 TORN_TRIES = 3  # looks at a card that is just being laid on; then it is told that it was taken away too soon
+
+
+T = TypeVar("T")
 
 
 class Scheme(StrEnum):
@@ -70,6 +74,28 @@ class NoKeys:
         return ()
 
 
+class Desk(NoKeys, Generic[T]):
+    """In place of keys, in a back office: the next card that lies there alone is handed to `act`, once.
+
+    `act` runs on the reader's thread and is tried again when the card was torn away; `outcome` is what came of it.
+    """
+
+    def __init__(self, act: Callable[[Card, OpenLink], T]) -> None:
+        self.outcome: Future[T] = Future()
+        self._act = act
+
+    def looked(self, cards: tuple[Card, ...], open_link: OpenLink) -> tuple[Card, ...] | None:
+        if len(cards) != 1 or self.outcome.done():
+            return cards
+        try:
+            self.outcome.set_result(self._act(cards[0], open_link))
+        except CardTorn:
+            return None
+        except Exception as error:  # whoever waits for the outcome gets it
+            self.outcome.set_exception(error)
+        return cards
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Link:
     """A conversation with the one card in the field. `historical` are the bytes of its ATS or ATR."""
@@ -80,6 +106,11 @@ class Link:
 
 OpenLink = Callable[[], Link]
 """Raises CardTorn when the card is gone, NotGenuine when it has no way to talk (no ISO 14443-4)."""
+
+
+def proving(keys: CardKeys) -> Proving | Desk[Any]:
+    """For one connection of a reader."""
+    return keys if isinstance(keys, Desk) else Proving(keys)
 
 
 class Proving:

@@ -14,10 +14,10 @@ import queue
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from drivers.cards.apdu import CardTorn, NotGenuine
-from drivers.cards.proof import CardKeys, Link, NoKeys, Proving
+from drivers.cards.proof import CardKeys, Desk, Link, NoKeys, Proving, proving
 from drivers.readers import pcsc_answers
 from drivers.readers.decoders import as_on_air
 from drivers.readers.firmware import Admission, admit
@@ -104,7 +104,7 @@ class PcscReader:
                 self._context = context
                 try:
                     reader = self._chosen(context.readers())
-                    watching = _Watching(self.name, self._profile, context, reader, Proving(self._keys))
+                    watching = _Watching(self.name, self._profile, context, reader, proving(self._keys))
                     watching.until(stop, emit, self._to_show)
                 finally:
                     self._context = None
@@ -132,7 +132,7 @@ class PcscReader:
 class _Watching:
     """One connection to the daemon, one reader."""
 
-    def __init__(self, name: str, profile: Profile, context: Context, reader: str, proving: Proving) -> None:
+    def __init__(self, name: str, profile: Profile, context: Context, reader: str, proving: Proving | Desk[Any]) -> None:
         self._name = name
         self._profile = profile
         self._context = context

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from drivers.back_off import delays_s
 from drivers.cards.apdu import CardTorn, NotGenuine
 from drivers.cards.iso_dep import IsoDep
-from drivers.cards.proof import CardKeys, Link, NoKeys, Proving
+from drivers.cards.proof import CardKeys, Link, NoKeys, proving
 from drivers.readers.firmware import Admission, admit
 from drivers.readers.pn532_frames import HAS_ATS, TARGETS_ANSWER, targets
 from drivers.readers.pn532_transport import HOME_BAUD, Awake, Pn532Transport
@@ -136,7 +136,7 @@ class _Polling:
 
     def __init__(self, name: str, profile: Profile, transport: Transport, stop: Stop, keys: CardKeys) -> None:
         self._name = name
-        self._proving = Proving(keys)
+        self._proving = proving(keys)
         self._profile = profile
         self._transport = transport
         self._stop = stop
