@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from agent.cli import output
 
 if TYPE_CHECKING:
+    from sync.backend.lending import LendingSettings
     from sync.backend.store import StreamAudit
 
 HELP = "run the reference backend receiver"
@@ -32,6 +33,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device-keys", type=Path, metavar="DIR", help="the devices' public keys, NAME.jwk: judge their checkpoints"
     )
+    parser.add_argument(
+        "--budgets", type=Path, metavar="FILE", help="lend to devices from the budgets in this policy file"
+    )
+    parser.add_argument(
+        "--grant-key", type=Path, metavar="PEM", help="the key that lends (service-grant.pem beside --key)"
+    )
+    parser.add_argument(
+        "--witness",
+        type=Path,
+        metavar="FILE",
+        help="tells a ledger that was put back to an older copy; on another disk",
+    )
     parser.add_argument("--audit", action="store_true", help="judge what is in the database, and exit")
     parser.add_argument("--json", action="store_true", help="print JSON for programs")
 
@@ -50,6 +63,26 @@ def main(arguments: argparse.Namespace) -> int:
         output.complain(f"--key {arguments.key}: no such file; `roamkey fleet init` makes service keys")
         return output.NO_INPUT
     return receive(arguments, host, int(port))
+
+
+def lending(arguments: argparse.Namespace) -> LendingSettings | None:
+    """What is lent, from which file, under which key. The ledger lies beside the database."""
+    from agent.fleet.budget_file import read_budgets
+    from agent.fleet.sheets import SourceMissing
+    from agent.fleet.source import SourceUnfit
+    from sync.backend.lending import LendingSettings
+
+    if arguments.budgets is None:
+        return None
+    key = arguments.grant_key or arguments.key.with_name("service-grant.pem")
+    if not key.is_file():
+        raise output.Hopeless(output.NO_INPUT, f"--grant-key {key}: no such file; `roamkey fleet init` makes it")
+    try:
+        budgets = read_budgets(arguments.budgets)
+    except (SourceMissing, SourceUnfit) as error:
+        raise output.Hopeless(output.DATA, *str(error).splitlines()) from error
+    ledger = arguments.db.with_name(arguments.db.name + ".budgets")
+    return LendingSettings(budgets=budgets, ledger=ledger, signing_key=key, witness=arguments.witness)
 
 
 def receive(arguments: argparse.Namespace, host: str, port: int) -> int:
@@ -74,6 +107,7 @@ def receive(arguments: argparse.Namespace, host: str, port: int) -> int:
         database=arguments.db,
         signing_key=arguments.key,
         device_keys=arguments.device_keys,
+        lending=lending(arguments),
         reconnect=Backoff(cap_s=arguments.retry_cap),
     )
     asyncio.run(until_told(Receiver(settings).run()))

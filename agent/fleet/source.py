@@ -185,7 +185,7 @@ def read_folder(
             "key_check": key_check(token_key),
             **{key: policy.value[key] for key in _POLICY_KEYS if key in policy.value},
             "groups": groups,
-            **({"budgets": _exact(policy.value["budgets"])} if policy.value.get("budgets") else {}),
+            **({"budgets": exact(policy.value["budgets"])} if policy.value.get("budgets") else {}),
         },
         PEOPLE: {"schema": SCHEMA, "drivers": [{"id": name, **entry} for name, entry in sorted(people.items())]},
         VEHICLES: {
@@ -253,11 +253,11 @@ def _policy(sheet: Sheet, remarks: list[Remark]) -> dict[str, dict[str, Any]]:
     for key in sheet.value:
         if key not in _ALL_POLICY_KEYS:
             remarks.append(sheet.remark(Code.UNKNOWN_KEY, f"unknown key{_near(key, _ALL_POLICY_KEYS)}", key))
-    groups = {name: _exact(group) for name, group in _tables(sheet, "groups", remarks).items()}
+    groups = {name: exact(group) for name, group in _tables(sheet, "groups", remarks).items()}
     calendars = _tables(sheet, "calendars", remarks)
     before = len(remarks)
     for name, budget in _tables(sheet, "budgets", remarks).items():
-        _judge(sheet, "budget", _exact(budget), remarks, "budgets", name)
+        _judge(sheet, "budget", exact(budget), remarks, "budgets", name)
     for name, calendar in calendars.items():
         _judge(sheet, "calendar", calendar, remarks, "calendars", name)
     for name, group in groups.items():
@@ -277,13 +277,13 @@ def _policy(sheet: Sheet, remarks: list[Remark]) -> dict[str, dict[str, Any]]:
     return groups
 
 
-def _exact(value: Any, key: str = "") -> Any:
+def exact(value: Any, key: str = "") -> Any:
     """Amounts and degrees are text in a document, with every digit as it was written; `1` is meant as `1.00` is."""
     match value:
         case dict():
-            return {name: _exact(each, name) for name, each in value.items()}
+            return {name: exact(each, name) for name, each in value.items()}
         case list():
-            return [_exact(each, key) for each in value]
+            return [exact(each, key) for each in value]
         case int() if key in EXACT and not isinstance(value, bool):
             return str(value)
         case _:
@@ -383,7 +383,7 @@ class _Sites(_Entries):
         self.matching: dict[str, Any] = {}
 
     def add(self, name: str, entry: dict[str, Any], spot: Spot) -> None:
-        super().add(name, _exact(entry), spot)
+        super().add(name, exact(entry), spot)
 
     def read(self, source: Path, columns: tuple[str, ...] = SITE_COLUMNS) -> None:
         found, spreadsheet = sheets.find(source, self.plural), source / f"{self.plural}.csv"

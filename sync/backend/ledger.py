@@ -59,6 +59,8 @@ CREATE TABLE accounts (
     key TEXT NOT NULL,
     start TEXT NOT NULL,
     until TEXT NOT NULL,
+    unit TEXT NOT NULL,
+    currency TEXT,
     "limit" INTEGER NOT NULL,
     settled INTEGER NOT NULL DEFAULT 0,
     outstanding INTEGER NOT NULL DEFAULT 0,
@@ -415,16 +417,16 @@ class Ledger:
     # For people
 
     def standings(self, now: datetime) -> list[Standing]:
-        rows = self._db.execute("SELECT key, start FROM accounts ORDER BY key, start").fetchall()
+        rows = self._db.execute("SELECT key, start, unit, currency FROM accounts ORDER BY key, start").fetchall()
         found = []
-        for key, start in rows:
-            account, terms = self._account(key, start), self._terms(key)
+        for key, start, unit, currency in rows:
+            account = self._account(key, start)
             found.append(
                 Standing(
                     budget=key.partition("/")[0],
                     key=key,
-                    unit=terms.unit if terms is not None else "",
-                    currency=terms.currency if terms is not None else None,
+                    unit=unit,
+                    currency=currency,
                     start=stamp(account.period.start),
                     until=stamp(account.period.end),
                     limit=account.limit,
@@ -461,9 +463,9 @@ class Ledger:
     def _account_now(self, terms: Terms, key: str, period: Period, device: str) -> Account:
         """With today's limit, which the fleet may have changed, and what this device has of it."""
         self._db.execute(
-            'INSERT INTO accounts (key, start, until, "limit") VALUES (?, ?, ?, ?) '
+            'INSERT INTO accounts (key, start, until, unit, currency, "limit") VALUES (?, ?, ?, ?, ?, ?) '
             'ON CONFLICT DO UPDATE SET "limit" = excluded."limit"',
-            (key, stamp(period.start), stamp(period.end), terms.limit),
+            (key, stamp(period.start), stamp(period.end), terms.unit, terms.currency, terms.limit),
         )
         return self._account(key, stamp(period.start), _OF_DEVICE, device)
 
