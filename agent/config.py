@@ -131,10 +131,24 @@ class Gpsd(Section):
 
 
 class Reader(Section):
+    """`address`, `key` and `plain` are for readers that speak OSDP: the key file of the secure channel, or in clear.
+
+    A systemd credential named reader-NAME.key is taken when `key` is left out.
+    """
+
     name: Name
     profile: str
     port: str
     charger: Name
+    address: Annotated[int, Field(ge=0, le=126)] = 0
+    key: Path | None = None
+    plain: bool = False
+
+    @model_validator(mode="after")
+    def one_way_to_listen(self) -> Reader:
+        if self.plain and self.key is not None:
+            raise ValueError("key is for a secure channel and plain = true for none: leave one out")
+        return self
 
 
 class Prices(Section):

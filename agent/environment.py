@@ -19,14 +19,16 @@ from pathlib import Path
 from agent.certificate_watch import inspect
 from agent.certificates import Standing
 from agent.clock import SystemClock
-from agent.config import Config, Contracts, Gpsd
+from agent.config import Config, Contracts, Gpsd, Reader
 from agent.contract_desk import inspect_keys
 from agent.core.instants import ClockQuality, Instant
 from agent.enrolment import tls_of
 from agent.first_root import RootUnusable, read_root
 from agent.ocpi.quotes import QuoteUnfit, read_quote_file
+from agent.reader_lines import line_of
 from agent.vault import VaultError, read_token_key
 from drivers.positions.gpsd_reports import LONGEST_LINE_BYTES, PROTOCOL, NotGpsd, Version, read_report
+from drivers.readers.secure_line import KeyUnusable, checked
 from firmware_profiles import load as load_profile
 from firmware_profiles.profile import ProfileError
 from sync.link_errors import LinkError
@@ -64,6 +66,7 @@ def examine(config: Config) -> Iterator[Finding]:
     yield usable("token key", config.token_key_file, read_token_key)
     for reader in config.reader:
         yield from device(f"reader {reader.name}", reader.profile, reader.port)
+        yield from secure_channel(reader)
     for charger in config.charger:
         if charger.profile != "api":
             yield from device(f"charger {charger.name}", charger.profile, charger.port)
@@ -139,6 +142,24 @@ def device(what: str, profile: str, port: str) -> Iterator[Finding]:
         yield Finding(what=what, verdict=Verdict.BAD, detail=detail)
     else:
         yield Finding(what=what, verdict=Verdict.GOOD, detail=f"{profile} at {port}")
+
+
+def secure_channel(reader: Reader) -> Iterator[Finding]:
+    """Whether a reader on a shared line has a key of its own, or is in clear on purpose."""
+    with suppress(ProfileError):
+        if load_profile(reader.profile).driver != "osdp":
+            return
+    what = f"secure channel of reader {reader.name}"
+    if reader.plain:
+        detail = "in clear, as configured: whoever reaches the wire can read and replay cards"
+        yield Finding(what=what, verdict=Verdict.WORSE, detail=detail)
+        return
+    try:
+        checked(line_of(reader).key())
+    except KeyUnusable as fault:
+        yield Finding(what=what, verdict=Verdict.BAD, detail=str(fault))
+    else:
+        yield Finding(what=what, verdict=Verdict.GOOD, detail="has a key of its own")
 
 
 def contract_keys(settings: Contracts, folder: Path) -> Finding:

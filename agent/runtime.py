@@ -54,6 +54,7 @@ from agent.notify import Notifier
 from agent.ocpi.quotes import QuoteUnfit, quote_of, read_quote_file
 from agent.past import history_of, holdings_of
 from agent.performer import Performer
+from agent.reader_lines import line_of
 from agent.service import Service
 from agent.store import Store
 from agent.thrift import give_back
@@ -120,7 +121,9 @@ class Runtime:
             config.contracts, folder=config.contracts_folder, clock=self.clock, papers=self._trust_papers
         )
         self.readers: dict[str, Reader] = {
-            each.name: open_reader(each.name, profile=load_profile(each.profile), port=each.port, keys=keys)
+            each.name: open_reader(
+                each.name, profile=load_profile(each.profile), port=each.port, keys=keys, line=line_of(each)
+            )
             for each in config.reader
         }
         self.chargers: dict[str, Charger] = {each.name: self._charger(each.name) for each in config.charger}

@@ -1,0 +1,79 @@
+"""Where the key of a reader's secure channel comes from, and what `roamkey check` says of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from agent.config import Reader
+from agent.environment import Finding, Verdict, secure_channel
+from agent.reader_lines import line_of
+from drivers.readers.secure_line import INSTALL_KEY, KeyUnusable
+
+KEY = bytes(range(1, 17))
+
+
+def a_reader(profile: str = "readers/osdp_v2", key: Path | None = None, *, plain: bool = False) -> Reader:
+    return Reader(name="gate", profile=profile, port="/dev/ttyS1", charger="left", address=3, key=key, plain=plain)
+
+
+def finding(reader: Reader) -> Finding:
+    (found,) = secure_channel(reader)
+    return found
+
+
+@pytest.mark.parametrize("content", [KEY, KEY.hex().encode(), KEY.hex().upper().encode() + b"\n"])
+def test_a_key_file_holds_the_bytes_or_their_digits(content: bytes, tmp_path: Path):
+    path = tmp_path / "scbk"
+    path.write_bytes(content)
+    line = line_of(a_reader(key=path))
+    assert line.key() == KEY
+    assert (line.address, line.plain) == (3, False)
+    assert finding(a_reader(key=path)).verdict is Verdict.GOOD
+
+
+def test_a_systemd_credential_is_taken_when_no_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    (tmp_path / "reader-gate.key").write_bytes(KEY)
+    assert line_of(a_reader()).key() == KEY
+
+
+def test_a_key_that_was_corrected_is_read_at_the_next_try(tmp_path: Path):
+    path = tmp_path / "scbk"
+    line = line_of(a_reader(key=path))
+    with pytest.raises(KeyUnusable, match="cannot be read"):
+        line.key()
+    path.write_bytes(KEY)
+    assert line.key() == KEY
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [(INSTALL_KEY, "default key"), (b"\0" * 16, "default key"), (b"short", "5 bytes"), (None, "cannot be read")],
+)
+def test_the_check_names_a_key_that_protects_nothing_and_never_shows_it(
+    content: bytes | None, told: str, tmp_path: Path
+):
+    path = tmp_path / "scbk"
+    if content is not None:
+        path.write_bytes(content)
+    found = finding(a_reader(key=path))
+    assert found.verdict is Verdict.BAD
+    assert told in found.detail
+    assert content is None or content.hex() not in found.detail
+
+
+def test_no_key_is_an_error_and_in_clear_a_warning():
+    assert finding(a_reader()).verdict is Verdict.BAD
+    assert finding(a_reader(plain=True)).verdict is Verdict.WORSE
+
+
+def test_a_key_and_the_wish_for_none_contradict_each_other(tmp_path: Path):
+    with pytest.raises(ValidationError, match="leave one out"):
+        a_reader(key=tmp_path / "scbk", plain=True)
+
+
+def test_other_readers_have_no_secure_channel_to_check():
+    assert not list(secure_channel(a_reader(profile="readers/rdm6300")))
