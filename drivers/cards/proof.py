@@ -11,7 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any, Generic, Protocol, TypeVar, assert_never
+from typing import Generic, Protocol, TypeVar, assert_never
 
 from drivers.cards import aes, ev1, ev2
 from drivers.cards.apdu import (
@@ -91,7 +91,7 @@ class Desk(NoKeys, Generic[T]):
             self.outcome.set_result(self._act(cards[0], open_link))
         except CardTorn:
             return None
-        except Exception as error:  # whoever waits for the outcome gets it
+        except CardError as error:
             self.outcome.set_exception(error)
         return cards
 
@@ -108,9 +108,14 @@ OpenLink = Callable[[], Link]
 """Raises CardTorn when the card is gone, NotGenuine when it has no way to talk (no ISO 14443-4)."""
 
 
-def proving(keys: CardKeys) -> Proving | Desk[Any]:
+def proving(keys: CardKeys) -> Proofs:
     """For one connection of a reader."""
     return keys if isinstance(keys, Desk) else Proving(keys)
+
+
+class Proofs(Protocol):
+    def looked(self, cards: tuple[Card, ...], open_link: OpenLink) -> tuple[Card, ...] | None:
+        """What is to be told of this look; None: nothing yet, the card was taken away in mid-sentence."""
 
 
 class Proving:
@@ -123,7 +128,6 @@ class Proving:
         self._torn = 0
 
     def looked(self, cards: tuple[Card, ...], open_link: OpenLink) -> tuple[Card, ...] | None:
-        """What is to be told of this look; None: nothing yet, the card was taken away in mid-sentence."""
         if len(cards) != 1:
             self._known, self._torn = None, 0
             return cards  # of several nobody knows who asks; the core says so

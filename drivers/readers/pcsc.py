@@ -132,15 +132,15 @@ class PcscReader:
 class _Watching:
     """One connection to the daemon, one reader."""
 
-    def __init__(self, name: str, profile: Profile, context: Context, reader: str, proving: Proving | Desk[Any]) -> None:
+    def __init__(
+        self, name: str, profile: Profile, context: Context, reader: str, proving: Proving | Desk[Any]
+    ) -> None:
         self._name = name
         self._profile = profile
         self._context = context
         self._reader = reader
         self._proving = proving
         self._poll_s = profile.polling.poll_ms / 1_000
-        self._cards: tuple[Card, ...] = ()
-        self._unread = False  # a card is there that we could not read yet
         self._known: tuple[int, int, bytes] | None = None
 
     def until(self, stop: Stop, emit: Emit, to_show: queue.SimpleQueue[tuple[bytes, ...]]) -> None:
@@ -163,13 +163,15 @@ class _Watching:
             if not changed and time.monotonic() < due_s:
                 continue
             due_s = time.monotonic() + self._poll_s
-            if report is not None and (changed or self._unread):
-                self._cards = admission.cards(self._read(report))
+            # Asked anew each time: a card that is exchanged between two looks of the daemon changes nothing in its state.
+            cards = () if report is None else self._read(report, admission)
+            if cards is None:
+                continue  # it is being laid on or taken away: the next look knows more
             now_ms = time.monotonic_ns() // 1_000_000
-            if self._cards:
+            if cards:
                 empty_polls.card_seen()
-            if self._cards or empty_polls.empty(now_ms):
-                emit(Seen(reader=self._name, cards=self._cards, monotonic_ms=now_ms))
+            if cards or empty_polls.empty(now_ms):
+                emit(Seen(reader=self._name, cards=cards, monotonic_ms=now_ms))
 
     def _changed(self, report: Reported) -> bool:
         """Whether a card came or went. That somebody connects is a change, too, but not one that matters here."""
@@ -179,8 +181,7 @@ class _Watching:
         changed, self._known = known != self._known, known
         return changed
 
-    def _read(self, report: Reported) -> tuple[Card, ...]:
-        self._unread = False
+    def _read(self, report: Reported, admission: Admission) -> tuple[Card, ...] | None:
         with contextlib.ExitStack() as talk:
             opened: list[Channel] = []
 
@@ -190,14 +191,12 @@ class _Watching:
                 return opened[0]
 
             try:
-                seen = self._identified(report, channel)
-                cards = self._proving.looked(seen, lambda: _link(report.atr, channel))
+                seen = admission.cards(self._identified(report, channel))
+                return self._proving.looked(seen, lambda: _link(report.atr, channel))
             except PcscFailed as error:
                 if error.code not in CARD_AWAY:
                     raise
-                cards = None
-        self._unread = cards is None  # at the edge of the field, or gone: the next look tells
-        return cards or ()
+        return None
 
     def _identified(self, report: Reported, channel: Callable[[], Channel]) -> tuple[Card, ...]:
         """The card as its UID shows it."""
