@@ -45,7 +45,7 @@ class Claim:
     @property
     def limit(self) -> str:
         name = self.key or self.budget.id
-        return f"{self.budget.spelled(self.needed)} of {name}" if self.needed else name
+        return name if self.missing or not self.needed else f"{self.budget.spelled(self.needed)} of {name}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

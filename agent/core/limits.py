@@ -66,6 +66,9 @@ def near_its_cost(session: Session, now: Instant, duration_ms: int, within_ms: i
 
 def progress_of(session: Session, now: Instant, duration_ms: int) -> Progress:
     power_w = max(0, session.power_w or 0)
+    if session.reserved and power_w > 0:
+        # What was reserved must never be passed: until the next reading it may be as much as the charger is rated for.
+        power_w = max(power_w, session.place.power_w or 0)
     since_ms = now.monotonic_ms - session.metered_ms if session.metered_ms is not None else 0
     expected = Decimal(power_w * max(0, since_ms)) / HOUR_MS
     return Progress(energy_wh=session.energy_wh + expected, power_w=power_w, duration_ms=duration_ms)
