@@ -1,4 +1,4 @@
-"""Where the key of a reader's secure channel (OSDP) is read from. What a key may not be is drivers/readers/secure_line.py.
+"""Where the key of a reader's secure channel (OSDP) comes from. Which keys are refused: drivers/readers/secure_line.py.
 
 The file is read each time the reader is opened: a key that was corrected works at the next try, and none is held.
 """
