@@ -142,6 +142,7 @@ class _Watching:
         self._proving = proving
         self._poll_s = profile.polling.poll_ms / 1_000
         self._known: tuple[int, int, bytes] | None = None
+        self._complained_of: tuple[int, int, bytes] | None = None
 
     def until(self, stop: Stop, emit: Emit, to_show: queue.SimpleQueue[tuple[bytes, ...]]) -> None:
         admission = admit(self._profile, self._firmware())
@@ -163,7 +164,7 @@ class _Watching:
             if not changed and time.monotonic() < due_s:
                 continue
             due_s = time.monotonic() + self._poll_s
-            # Asked anew each time: a card that is exchanged between two looks of the daemon changes nothing in its state.
+            # Asked anew each time: a card exchanged between two looks of the daemon changes nothing in its state.
             cards = () if report is None else self._read(report, admission)
             if cards is None:
                 continue  # it is being laid on or taken away: the next look knows more
@@ -204,15 +205,21 @@ class _Watching:
             return ()
         read = pcsc_answers.card(report.atr, channel().transmit(pcsc_answers.GET_UID))
         if isinstance(read, Rejected):
-            log.warning("reader %s: a card that tells no UID (%s)", self._name, read.reason.value)
+            self._complain("a card that tells no UID", read)
             return ()
         if self._profile.uid is not None:
             judged = as_on_air((read,), self._profile.uid)
             if isinstance(judged, Rejected):
-                log.warning("reader %s: a UID that its profile does not know (%s)", self._name, judged.reason.value)
+                self._complain("a UID that its profile does not know", judged)
                 return ()
             return judged
         return (read,)
+
+    def _complain(self, what: str, rejected: Rejected) -> None:
+        """Once a presence, however often it is looked at."""
+        if self._complained_of != self._known:
+            self._complained_of = self._known
+            log.warning("reader %s: %s (%s)", self._name, what, rejected.reason.value)
 
     def _firmware(self) -> str | None:
         if not (query := self._profile.firmware.query):

@@ -247,7 +247,7 @@ def charger_register(tmp_path: Path) -> Iterator[Bench]:
 
 
 FRAMED = [stronglink, twn4, twn4_binary, wiegand, osdp]
-OTHERS = [pcsc, pn533_usb, hid_keys, charger_register]
+OTHERS = [pytest.param(pcsc, marks=pytest.mark.slow), pn533_usb, hid_keys, charger_register]
 
 
 @pytest.fixture(params=[simulated, rdm6300, id12la, pn532, *FRAMED, *OTHERS], ids=lambda make: make.__name__)
