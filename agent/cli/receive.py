@@ -5,15 +5,17 @@ from __future__ import annotations
 import argparse
 import asyncio
 import signal
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.cli import output
 
 if TYPE_CHECKING:
+    from sync.backend.answering import Answerer
     from sync.backend.lending import LendingSettings
     from sync.backend.store import StreamAudit
+    from sync.link import LinkSettings
 
 HELP = "run the reference backend receiver"
 
@@ -45,6 +47,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="tells a ledger that was put back to an older copy; on another disk",
     )
+    parser.add_argument("--answers", type=Path, metavar="TOML", help="answer live questions by this file")
+    parser.add_argument(
+        "--answer-key",
+        type=Path,
+        metavar="PEM",
+        help="the key that answers them (service-answer.pem beside --key)",
+    )
+    parser.add_argument("--answer-certfile", type=Path, help="certificate of the answering connection: it has its own")
+    parser.add_argument("--answer-keyfile", type=Path, help="its key")
     parser.add_argument("--audit", action="store_true", help="judge what is in the database, and exit")
     parser.add_argument("--json", action="store_true", help="print JSON for programs")
 
@@ -110,8 +121,45 @@ def receive(arguments: argparse.Namespace, host: str, port: int) -> int:
         lending=lending(arguments),
         reconnect=Backoff(cap_s=arguments.retry_cap),
     )
-    asyncio.run(until_told(Receiver(settings).run()))
+    answerer = answering(arguments, settings.link)
+    works = [Receiver(settings).run(), *([answerer.run()] if answerer is not None else [])]
+    asyncio.run(until_told(side_by_side(works)))
     return output.OK
+
+
+async def side_by_side(works: Sequence[Coroutine[object, object, None]]) -> None:
+    async with asyncio.TaskGroup() as tasks:
+        for work in works:
+            tasks.create_task(work)
+
+
+def answering(arguments: argparse.Namespace, link: LinkSettings) -> Answerer | None:
+    """Over a connection with a name and a certificate of its own: two with one name throw each other out."""
+    from dataclasses import replace
+
+    from sync.backend.answering import Answerer, AnswererSettings, AnswersFile, AnswersUnfit
+    from sync.backoff import Backoff
+
+    if arguments.answers is None:
+        return None
+    key = arguments.answer_key or arguments.key.with_name("service-answer.pem")
+    if not key.is_file():
+        raise output.Hopeless(output.NO_INPUT, f"--answer-key {key}: no such file; `roamkey fleet init` makes it")
+    own = (arguments.answer_certfile, arguments.answer_keyfile)
+    if not arguments.plain and None in own:
+        raise output.Hopeless(output.USAGE, "--answers over TLS needs --answer-certfile and --answer-keyfile")
+    tls = None if link.tls is None else replace(link.tls, certfile=own[0], keyfile=own[1])
+    try:
+        rule = AnswersFile(arguments.answers)
+    except AnswersUnfit as error:
+        raise output.Hopeless(output.DATA, str(error)) from error
+    settings = AnswererSettings(
+        link=replace(link, client_id=f"{arguments.name}-answers", tls=tls),
+        fleet=arguments.fleet,
+        signing_key=key,
+        reconnect=Backoff(cap_s=arguments.retry_cap),
+    )
+    return Answerer(settings, rule)
 
 
 async def until_told(work: Coroutine[object, object, None]) -> None:
