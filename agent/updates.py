@@ -68,10 +68,14 @@ class PolicyUpdates:
             case Unchanged():
                 self._clock.raise_floor(result.policy.confirmed)
                 self._tell(observations.PolicyActivated(policy=result.policy, tokens=0, announce=False))
-            case Refused() if result.transient:
-                log.info("no policy from the %s now: %s", name, result.detail)
             case Refused():
-                self._refused(name, result)
+                if result.policy is not None:
+                    log.info("cards are revoked by a bundle from the %s that is not complete yet", name)
+                    self._tell(observations.PolicyActivated(policy=result.policy, tokens=0, announce=False))
+                if result.transient:
+                    log.info("no policy from the %s now: %s", name, result.detail)
+                else:
+                    self._refused(name, result)
 
     def _refused(self, name: str, refused: Refused) -> None:
         """The same refusal again is not news: a carrier that offers the same bad bundle cannot fill the journal."""

@@ -19,6 +19,9 @@ FLEET_FIELD = (
 )
 ISSUED_FIELD = "x-roamkey-issued"  # in timestamp: when the publisher last said that this bundle is the current one
 
+# Fetched before all other parts, and good alone: what is revoked stays so though the rest may never arrive.
+FIRST_PART = "revoked.json"
+
 MAX_ROOT_BYTES = 256 * 1024
 MAX_TIMESTAMP_BYTES = 16 * 1024
 MAX_SNAPSHOT_BYTES = 16 * 1024  # one entry: there are no delegations

@@ -25,7 +25,7 @@ from tuf.ngclient.config import EnvelopeType
 from sync import bundle
 from sync.carriers import Carrier, CarrierError, DocumentTooLarge
 from sync.trust_store import Remembered, Role, Trust
-from sync.verdicts import Moment, Part, Rejected, Verified
+from sync.verdicts import FirstPart, Moment, Part, Rejected, Verified
 
 _MAX_VERSION = 2**53  # still exact in every JSON reader, and far from SQLite's 2**63
 _TARGET_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}(/[a-z0-9][a-z0-9._-]{0,63}){0,3}")
@@ -45,9 +45,9 @@ class Parts(Protocol):
 
 
 class _RejectedError(Exception):
-    def __init__(self, error: str, detail: str, *, transient: bool = False) -> None:
+    def __init__(self, error: str, detail: str, *, transient: bool = False, first: FirstPart | None = None) -> None:
         super().__init__(detail)
-        self.rejected = Rejected(error=error, detail=detail, transient=transient)
+        self.rejected = Rejected(error=error, detail=detail, transient=transient, first=first)
 
 
 class Documents:
@@ -63,15 +63,8 @@ class Documents:
         """Fetch what is new, check everything, keep the parts; raises only for faults of this device."""
         try:
             return await self._verify(carrier, remembered.trust if remembered else None, now, parts)
-        except _RejectedError as refusal:
-            return refusal.rejected
-        except DocumentTooLarge as error:
-            return Rejected(error="TooLarge", detail=str(error))
-        except CarrierError as error:
-            return Rejected(error=type(error).__name__, detail=str(error), transient=True)
-        except RepositoryError as error:
-            cause = f" ({error.__cause__})" if error.__cause__ else ""
-            return Rejected(error=type(error).__name__, detail=f"{error}{cause}"[:500])
+        except (_RejectedError, CarrierError, RepositoryError) as error:
+            return _rejected(error)
 
     async def _verify(self, carrier: Carrier, known: Trust | None, now: Moment, parts: Parts) -> Verified:
         anchor = hashlib.sha256(self._bootstrap).hexdigest()
@@ -90,7 +83,7 @@ class Documents:
         targets = await self._take_targets(carrier, trusted, known)
 
         listed = _listed(trusted.targets)
-        await self._complete(carrier, listed, parts)
+        await self._complete_in_order(carrier, listed, parts, root, targets)
 
         seen_before = known is not None and known.timestamp == timestamp and known.received_boot == now.boot
         trust = Trust(
@@ -214,6 +207,24 @@ class Documents:
         _judged(lambda: update(body))
         return body
 
+    async def _complete_in_order(
+        self, carrier: Carrier, listed: Mapping[str, TargetFile], parts: Parts, root: Role, targets: Role
+    ) -> None:
+        """The first part before the others; a refusal because of those says that the first one is here."""
+        first = {name: file for name, file in listed.items() if name == bundle.FIRST_PART}
+        await self._complete(carrier, first, parts)
+        try:
+            await self._complete(carrier, listed, parts)
+        except (_RejectedError, CarrierError, RepositoryError) as error:
+            rejected = _rejected(error)
+            kept = [
+                FirstPart(sha256=file.hashes["sha256"], version=targets.version, keys=targets.keys, root=root.version)
+                for file in first.values()
+            ]
+            raise _RejectedError(
+                rejected.error, rejected.detail, transient=rejected.transient, first=kept[0] if kept else None
+            ) from error
+
     async def _complete(self, carrier: Carrier, listed: Mapping[str, TargetFile], parts: Parts) -> None:
         """5.7: only what is not here yet travels. Hashes are computed away from the loop: taps must not wait."""
         absent = await asyncio.to_thread(
@@ -242,6 +253,17 @@ class Documents:
             )
         if type(signed.version) is not int or signed.version > _MAX_VERSION:
             raise BadVersionNumberError(f"{signed.type} version {signed.version!r} is no version")
+
+
+def _rejected(error: _RejectedError | CarrierError | RepositoryError) -> Rejected:
+    if isinstance(error, _RejectedError):
+        return error.rejected
+    if isinstance(error, DocumentTooLarge):
+        return Rejected(error="TooLarge", detail=str(error))
+    if isinstance(error, CarrierError):
+        return Rejected(error=type(error).__name__, detail=str(error), transient=True)
+    cause = f" ({error.__cause__})" if error.__cause__ else ""
+    return Rejected(error=type(error).__name__, detail=f"{error}{cause}"[:500])
 
 
 def root_fleet(root: bytes) -> str | None:

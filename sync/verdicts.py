@@ -52,8 +52,22 @@ class Verified:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rejected:
-    """`error` is a stable name (tuf's own where tuf refused). `transient`: the carrier's fault, waiting can help."""
+    """`error` is a stable name (tuf's own where tuf refused). `transient`: the carrier's fault, waiting can help.
+
+    `first`: the signed list of parts was good and the first part (bundle.py) is kept, although the rest is missing.
+    """
 
     error: str
     detail: str
     transient: bool = False
+    first: FirstPart | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FirstPart:
+    """The first part of the bundle with this version of targets, signed by these keys, which this root names."""
+
+    sha256: str
+    version: int
+    keys: str
+    root: int

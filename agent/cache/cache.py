@@ -15,8 +15,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
+from agent.cache import denials
 from agent.cache.archive import PROVING_PARTS, Archive
 from agent.cache.contents import Contents, KeyUse, ServiceKey
+from agent.cache.denials import Denials, DenialStore
 from agent.cache.examination import (
     Case,
     Examination,
@@ -35,10 +37,10 @@ from agent.cache.tokens import Ambiguous, TokensUnreadable, TokenTable
 from agent.core.credentials import key_check
 from agent.core.instants import ClockQuality, Instant
 from agent.core.policy import Policy, Token
-from sync.bundle import TIMESTAMP, SignedBundle
+from sync.bundle import FIRST_PART, TIMESTAMP, SignedBundle
 from sync.carriers import Carrier, CarrierError
 from sync.trust_store import Remembered, Trust, TrustStore, TrustStoreBusy, TrustStoreDamaged, TrustStoreError
-from sync.verdicts import Moment, Rejected, Verified
+from sync.verdicts import FirstPart, Moment, Rejected, Verified
 
 __all__ = [
     "Activated",
@@ -90,11 +92,15 @@ class Unchanged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refused:
-    """The good one stays in force. `error` is a stable name, `transient` says that waiting can help."""
+    """The good one stays in force. `error` is a stable name, `transient` says that waiting can help.
+
+    `policy`: the good one, with what the refused one revokes, when that is signed rightly and new.
+    """
 
     error: str
     detail: str
     transient: bool = False
+    policy: Policy | None = None
 
 
 Update = Activated | Unchanged | Refused
@@ -120,6 +126,8 @@ class PolicyCache:
         self._parts = self._case.parts
         self._generations = self._case.generations
         self.archive = Archive(folder / "archive")
+        self._denial_store = DenialStore(folder)
+        self._denied = self._denial_store.read()
         self._store = self._open_store(folder / "trust.sqlite")
         self._remembered: Remembered | None = None
         self._loaded: Loaded | None = None
@@ -211,7 +219,8 @@ class PolicyCache:
     async def _judged(self, examination: Examination, store: TrustStore) -> Update:
         verified = examination.verdict
         if isinstance(verified, Rejected):
-            return Refused(error=verified.error, detail=verified.detail, transient=verified.transient)
+            policy = await self._deny(verified.first) if verified.first is not None else None
+            return Refused(error=verified.error, detail=verified.detail, transient=verified.transient, policy=policy)
         if self._loaded is not None and self._holds(self._loaded, verified):
             active = await self._confirm(self._loaded, store, verified.trust)
             if verified.roots:
@@ -219,11 +228,28 @@ class PolicyCache:
             return Unchanged(policy=active.policy)
         built = await examination.build()
         if isinstance(built, Unfit):
-            return Refused(error=built.code, detail=built.detail)
+            first, role, root = verified.targets.get(FIRST_PART), verified.trust.targets, verified.trust.root
+            policy = None
+            if first is not None:
+                part = FirstPart(sha256=first.sha256, version=role.version, keys=role.keys, root=root.version)
+                policy = await self._deny(part)
+            return Refused(error=built.code, detail=built.detail, policy=policy)
         activated = await self._switch(built, store, verified.trust)
         if self._loaded is not None:
             await asyncio.to_thread(self._keep_proof, self._loaded, verified.roots)
         return activated
+
+    async def _deny(self, first: FirstPart) -> Policy | None:
+        """Revocations count before the rest, and without it. None when they are unfit, or deny nothing new."""
+        revoked = denials.read_part(await asyncio.to_thread(self._parts.read, first.sha256))
+        denied = Denials(version=first.version, keys=first.keys, root=first.root, revoked=revoked)
+        if denied == self._denied or self._active is None or self._loaded is None or self._remembered is None:
+            return None
+        await asyncio.to_thread(self._denial_store.write, denied)
+        self._denied = denied
+        before = self._active.policy.revoked
+        self._active = _activate(self._loaded, self._remembered.trust, denied)
+        return self._active.policy if self._active.policy.revoked != before else None
 
     def _holds(self, loaded: Loaded, verified: Verified) -> bool:
         return not self._is_suspect and loaded.generation.parts == hashes(verified)
@@ -233,7 +259,7 @@ class PolicyCache:
         if remembered != self._remembered:
             await asyncio.to_thread(store.remember, trust, bundle=loaded.name)
         self._remembered = remembered
-        self._active = _activate(loaded, trust)
+        self._active = _activate(loaded, trust, self._denied)
         return self._active
 
     async def _switch(self, name: str, store: TrustStore, trust: Trust) -> Activated:
@@ -247,7 +273,11 @@ class PolicyCache:
         before, previous = self._active, self._loaded.name if self._loaded is not None else None
         self._remembered = Remembered(trust=trust, bundle=name)
         self._loaded = loaded
-        self._active = _activate(loaded, trust)
+        self._active = _activate(loaded, trust, self._denied)
+        if self._denied != denials.NONE and not self._denied.beside(trust):
+            self._denied = denials.NONE
+            with contextlib.suppress(OSError):  # it counts for nothing beside this bundle
+                self._denial_store.clear()
         self._is_suspect = False
         self.findings.clear()
         if before is not None:
@@ -319,7 +349,7 @@ class PolicyCache:
             elif wanted is not None:
                 self.findings.append(f"generation {name} is in force instead, until the next update")
             self._loaded = loaded
-            self._active = _activate(loaded, _seen_at_least_since(trust, now))
+            self._active = _activate(loaded, _seen_at_least_since(trust, now), self._denied)
             if loaded.generation.contents.key_check != self._key_check:
                 self.findings.append("the token reference key of this device is not the one of the bundle")
             self._keep_proof(loaded)
@@ -358,7 +388,7 @@ class PolicyCache:
             self.findings.append(str(error))
 
 
-def _activate(loaded: Loaded, trust: Trust) -> Active:
+def _activate(loaded: Loaded, trust: Trust, denied: Denials) -> Active:
     contents: Contents = loaded.generation.contents
     confirmed: datetime = trust.issued
     policy = Policy(
@@ -375,6 +405,7 @@ def _activate(loaded: Loaded, trust: Trust) -> Active:
         vehicles=contents.vehicles,
         sites=contents.sites,
         budgets=contents.budgets,
+        revoked=contents.revoked | denied.beside(trust),
     )
     return Active(policy=policy, tokens=loaded.tokens, token_count=loaded.token_count, service_keys=contents.keys)
 

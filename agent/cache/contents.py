@@ -43,3 +43,4 @@ class Contents:
     keys: tuple[ServiceKey, ...]
     sites: Sites = field(default_factory=Sites)
     budgets: tuple[Budget, ...] = ()
+    revoked: frozenset[str] = frozenset()

@@ -55,6 +55,7 @@ from agent.core.terms import (
     Velocity,
     Window,
 )
+from sync.bundle import FIRST_PART
 from sync.signing import SigningError, thumbprint
 
 SCHEMA = 1
@@ -64,12 +65,14 @@ VEHICLES = "vehicles.json"
 KEYS = "keys.json"
 DEVICES = "devices.json"  # optional: whose signatures the fleet vouches for
 SITES = "sites.json"  # optional: where charging happens, for a device that finds out by its position
+REVOKED = FIRST_PART  # optional: references of tokens that nothing makes good again
 REQUIRED = (POLICY, PEOPLE, VEHICLES, KEYS)
 CONTRACTS = (ANCHORS, REVOCATIONS)  # optional: whose contracts are believed, and which no longer
 MAX_GROUPS = 10_000
 MAX_PEOPLE = 1_000_000
 LOOK_BACK_S = int(LONGEST.total_seconds())
 MAX_DEVICES = 100_000
+MAX_REVOKED = 20_000
 MAX_SITES = 20_000  # held in memory: about 1 KiB each
 Entry = Literal["budget", "calendar", "group", "driver", "vehicle", "token", "site"]
 _SHARD = re.compile(r"tokens/([0-9a-f]{2})\.json")
@@ -102,6 +105,7 @@ def read_contents(bodies: Mapping[str, bytes]) -> Contents:
     return replace(
         contents,
         sites=read_sites(bodies[SITES]) if SITES in bodies else Sites(),
+        revoked=read_revoked(bodies[REVOKED]) if REVOKED in bodies else frozenset(),
         drivers=_unique(PEOPLE, [_driver(each) for each in people.drivers]),
         vehicles=_unique(VEHICLES, [Vehicle(**each.model_dump()) for each in vehicles.vehicles]),
         keys=tuple(_service_key(each) for each in keys.keys_),
@@ -172,6 +176,10 @@ def read_devices(body: bytes) -> dict[str, dict[str, str]]:
             raise DocumentUnfit(DEVICES, f"{entry.device!r} is here twice")
         devices[entry.device] = {each.kid: _public_key(DEVICES, each.kid, each.jwk) for each in entry.keys_}
     return devices
+
+
+def read_revoked(body: bytes) -> frozenset[str]:
+    return frozenset(_parse(REVOKED, _Revoked, body).revoked)
 
 
 def read_sites(body: bytes) -> Sites:
@@ -692,6 +700,10 @@ class _Key(_Document):
 
 class _Keys(_Versioned):
     keys_: Annotated[list[_Key], Field(alias="keys", max_length=64)]
+
+
+class _Revoked(_Versioned):
+    revoked: Annotated[list[Reference], Field(max_length=MAX_REVOKED)]
 
 
 class _DeviceKey(_Document):

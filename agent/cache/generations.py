@@ -229,6 +229,7 @@ def _write_documents(path: Path, contents: Contents) -> None:
         ],
         "vehicles": [{"id": each.id, "cost_centre": each.cost_centre} for each in contents.vehicles.values()],
         "keys": [{"kid": each.kid, "use": each.use, "jwk": each.jwk} for each in contents.keys],
+        "revoked": [{"reference": each} for each in sorted(contents.revoked)],
         "matching": [asdict(contents.sites.matching)],
         "sites": [asdict(each) for each in contents.sites.by_latitude],
         "budgets": [budget_document(each) for each in contents.budgets],
@@ -255,6 +256,7 @@ def _read_documents(path: Path) -> Contents:
                 for each in database.table("keys").all()
             ),
             budgets=tuple(budget_of(each) for each in database.table("budgets").all()),
+            revoked=frozenset(each["reference"] for each in database.table("revoked").all()),
             sites=_sites(database.table("matching").all(), database.table("sites").all()),
         )
 
