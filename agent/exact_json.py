@@ -27,3 +27,8 @@ def plain(value: Decimal) -> str:
     text = format(value, "f")
     text = text.rstrip("0").rstrip(".") if "." in text else text
     return "0" if text in ("-0", "") else text
+
+
+def decimal_document(text: str) -> Value:
+    """JSON read with every number as a Decimal."""
+    return json.loads(text, parse_float=Decimal, parse_int=Decimal)

@@ -27,6 +27,14 @@ _PAIRS = """
 ALPHA_2: dict[str, str] = {pair[:3]: pair[3:] for pair in _PAIRS.split()}
 
 
+ALPHA_3: dict[str, str] = {two: three for three, two in ALPHA_2.items()}
+
+
+def alpha_3(text: str) -> str | None:
+    """None for what is no country."""
+    return ALPHA_3.get(normalise_country(text))
+
+
 def normalise_country(text: str) -> str:
     """Alpha-2, upper case. What is no code stays as it is: it then equals nothing but itself."""
     code = text.strip().upper()

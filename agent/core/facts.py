@@ -194,6 +194,7 @@ class SessionAuthorised:
     odometer_km: int | None = None
     prices: Prices | None = None
     leases: tuple[LeaseUse, ...] | None = None
+    route: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

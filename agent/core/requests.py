@@ -73,6 +73,7 @@ class Told:
     soc_percent: int | None = None
     pin: str | None = field(default=None, repr=False)
     odometer_km: int | None = None
+    route: str | None = None
     code: Code | None = None
 
 
@@ -85,6 +86,7 @@ class Given:
 
     pin: PinState | None = None
     odometer_km: int | None = None
+    route: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -96,6 +96,7 @@ class Session:
     tally: Tally = NOTHING_YET
     exposure: Exposure | None = None
     signed: tuple[str, ...] = ()
+    route: str | None = None
 
     @property
     def bill(self) -> Bill | None:
@@ -136,6 +137,7 @@ def start(fact: SessionAuthorised) -> Session:
         cost=fact.cost,
         prices=fact.prices if fact.cost is None else fact.cost.prices,
         reserved=fact.leases or (),
+        route=fact.route,
     )
 
 
@@ -235,6 +237,7 @@ def facts_of(session: Session) -> tuple[SessionFact, ...]:
         cost=session.cost,
         prices=session.prices if session.cost is None else None,
         leases=session.reserved or None,
+        route=session.route,
     )
     facts: list[SessionFact] = [authorised]
     if session.quote is not None:

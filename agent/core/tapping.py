@@ -161,7 +161,7 @@ class Tapping:
         reply = Reply(request=case.request or "", decision_id=made.decision, decision=decision, session=None)
         match decision:
             case Granted() if reader is not None and asked.charger is not None:
-                return self._authorise(told, made, decision, asked.quote, reader, asked.charger, now, case.request)
+                return self._authorise(told, made, decision, asked, reader, asked.charger, now, case.request)
             case _:
                 feedback = Feedback.PENDING if isinstance(decision, NeedsInput) else Feedback.REFUSED
                 return (
@@ -260,12 +260,13 @@ class Tapping:
         told: tuple[facts.Fact, ...],
         made: facts.DecisionMade,
         granted: Granted,
-        quote: Quote | None,
+        asked: Request,
         reader: str,
         charger: str,
         now: Instant,
         request: str | None,
     ) -> Effects:
+        quote = asked.quote
         authorised = facts.SessionAuthorised(
             session=time_ordered_id(now, 1),
             decision=made.decision,
@@ -284,6 +285,7 @@ class Tapping:
             boot=now.boot,
             monotonic_ms=now.monotonic_ms,
             leases=made.leases,
+            route=asked.given.route,
         )
         session = replace(start(authorised), quote=quote)
         shown = () if quote is None else (priced_by(session.id, quote),)
@@ -366,7 +368,7 @@ class Tapping:
             crowded=crowded,
             prices=told.prices or self._memory.setup.prices.get(charger or ""),
             soc_percent=told.soc_percent,
-            given=Given(odometer_km=told.odometer_km),
+            given=Given(odometer_km=told.odometer_km, route=told.route),
             metered=charger not in self._memory.setup.unmetered,
         )
 

@@ -203,6 +203,19 @@ class Store:
         rows = self._db.execute("SELECT stream FROM streams ORDER BY stream").fetchall()
         return [self._state(stream) for (stream,) in rows]
 
+    def journals(self) -> list[tuple[str, str]]:
+        """(device, journal) of all that ever came, devices in order, each one's journals as they began."""
+        return self._db.execute("SELECT device, journal FROM streams ORDER BY device, stream").fetchall()
+
+    def body(self, device: str, journal: str, sequence: int) -> bytes | None:
+        """One record's exact bytes; None when it is not here, or quarantined."""
+        row = self._db.execute(
+            "SELECT body FROM records JOIN streams USING (stream) "
+            "WHERE device = ? AND journal = ? AND sequence = ? AND quarantined IS NULL",
+            (device, journal, sequence),
+        ).fetchone()
+        return None if row is None else row[0]
+
     def bodies(self, device: str, journal: str) -> Iterator[bytes]:
         """The stored records' exact bytes, in order; quarantined ones are left out."""
         for (body,) in self._db.execute(
