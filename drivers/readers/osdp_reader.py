@@ -22,6 +22,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from drivers.readers.decoders import as_on_air
+from drivers.readers.firmware import Admission, admit
 from drivers.readers.osdp_frames import KEYPAD, RAW, OsdpFrame, card_in, frames
 from drivers.readers.osdp_library import CardRead, Panel
 from drivers.readers.reader import Card, Emit, Feedback, ReaderFound, Seen, Technology
@@ -31,7 +32,6 @@ from drivers.readers.sightings import EmptyPolls
 from drivers.readers.stop import Stop
 from drivers.readers.supervision import ReaderGone, State, Supervision
 from drivers.serial_port import SerialPort
-from firmware_profiles.judgement import judge
 
 if TYPE_CHECKING:
     from firmware_profiles.profile import Profile
@@ -131,6 +131,7 @@ class _Connection:
         self._frames = frames()
         self._opened_s = self._heard_s = time.monotonic()
         self._heard_any = False
+        self._admission: Admission | None = None
         self._empty_polls = EmptyPolls()
         self._empty_at_s: float | None = None
         self._silence_s = (profile.polling.silence_ms or 0) / 1_000
@@ -169,8 +170,10 @@ class _Connection:
         return False
 
     def found(self) -> ReaderFound:
+        """ReaderGone where the profile refuses this firmware."""
         about = self._panel.about()
-        findings = list(judge(self._profile, about.firmware).findings)
+        self._admission = admit(self._profile, about.firmware)
+        findings = list(self._admission.findings)
         if self._line.plain:
             findings.append("no secure channel, as configured: whoever reaches the wire can read and replay cards")
         return ReaderFound(
@@ -231,7 +234,8 @@ class _Connection:
             said = as_on_air(said, uid)
         if isinstance(said, Rejected):
             log.warning("reader %s: a card of %d bits was not read (%s)", self._name, read.bits, said.reason.value)
-        return said
+            return said
+        return said if self._admission is None else self._admission.cards(said)
 
     def _is_ours(self, frame: OsdpFrame) -> bool:
         if not frame.is_reply or frame.address != self._line.address:

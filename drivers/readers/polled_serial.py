@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Any
 
 from drivers.readers.decoders import as_on_air
 from drivers.readers.dialects import Dialect, Sighting, open_dialect
+from drivers.readers.firmware import Admission, admit
 from drivers.readers.reader import Emit, Feedback, ReaderFound, Seen
 from drivers.readers.rejects import Reason, Rejected
 from drivers.readers.sightings import Confirmation, EmptyPolls
 from drivers.readers.supervision import ReaderGone, State, Supervision
 from drivers.serial_port import PortFailed, SerialPort
-from firmware_profiles.judgement import judge
 
 if TYPE_CHECKING:
     from firmware_profiles.profile import Profile
@@ -130,6 +130,7 @@ class _Polling:
         self._poll_s = profile.polling.poll_ms / 1_000
         self._confirmation = Confirmation(profile.confirm_frames, within_ms=2 * profile.polling.poll_ms)
         self._empty_polls = EmptyPolls()
+        self._admission: Admission | None = None
         self._unconfirmed = 0
         self._failed = 0
         self._wish: _Wish | None = None
@@ -139,7 +140,8 @@ class _Polling:
     async def opened(self) -> ReaderFound:
         """Ask what it is, and set it up. ReaderGone when it does not answer."""
         firmware = await self._firmware()
-        findings = list(judge(self._profile, _version_in(firmware)).findings)
+        self._admission = admit(self._profile, _version_in(firmware))
+        findings = list(self._admission.findings)
         for command in (*self._profile.setup, *self._profile.rest):
             if not await self._done(command):
                 findings.append(f"does not accept the setting {command.hex().upper()}")
@@ -196,6 +198,8 @@ class _Polling:
                     return self._unconfirmed % UNCONFIRMED_LOOKS == 0
                 self._unconfirmed = 0
                 self._empty_polls.card_seen()
+                if self._admission is not None:
+                    cards = self._admission.cards(cards)
                 emit(Seen(reader=self._name, cards=cards, monotonic_ms=now_ms))
         return True
 

@@ -244,3 +244,24 @@ def test_another_device_on_the_port_is_lost_with_advice(tmp_path: Path):
                 assert "profile" in witness.lost[0].hint
 
     run(scenario)
+
+
+@pytest.mark.parametrize(("action", "expected"), [("warn", "static"), ("lossy", "lossy"), ("refuse", None)])
+def test_what_the_profile_says_of_a_firmware_is_done(action: str, expected: str | None, tmp_path: Path):
+    profile = firmware_profiles.load("readers/stronglink_sl025")
+    firmware = profile.firmware.model_copy(update={"minimum": "1.4", "below_minimum": action})
+    strict = profile.model_copy(update={"firmware": firmware})
+
+    async def scenario():
+        with PolledSerialSimulator.stronglink(link=tmp_path / "reader") as module:
+            module.present(UID)
+            async with watched(open_reader("gate", profile=strict, port=module.port)) as witness:
+                await witness.until(lambda w: bool(w.seen or w.lost))
+                if expected is None:
+                    assert "is refused" in witness.lost[0].cause
+                    assert not witness.seen
+                    return
+                assert "older than 1.4" in str(witness.found[0].findings)
+                assert {card.assurance for event in witness.seen for card in event.cards} == {expected}
+
+    run(scenario)
