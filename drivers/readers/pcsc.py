@@ -14,10 +14,10 @@ import queue
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from drivers.cards.apdu import CardTorn, NotGenuine
-from drivers.cards.proof import CardKeys, Desk, Link, NoKeys, Proving, proving
+from drivers.cards.proof import CardKeys, Link, NoKeys, Proofs, proving
 from drivers.readers import pcsc_answers
 from drivers.readers.decoders import as_on_air
 from drivers.readers.firmware import Admission, admit
@@ -133,7 +133,7 @@ class _Watching:
     """One connection to the daemon, one reader."""
 
     def __init__(
-        self, name: str, profile: Profile, context: Context, reader: str, proving: Proving | Desk[Any]
+        self, name: str, profile: Profile, context: Context, reader: str, proving: Proofs
     ) -> None:
         self._name = name
         self._profile = profile
