@@ -53,6 +53,7 @@ def status_of(state: State, board: Board, statistics: dict[str, Any], now: Insta
             for name, health in sorted(board.chargers.items())
         },
         "open_sessions": [running(session, now) for session in state.open_sessions],
+        "budgets": budgets_of(state, now),
         "alarms": dict(sorted(board.alarms.items())),
         "taps": board.taps,
         "dropped_looks": board.dropped_looks,
@@ -71,6 +72,35 @@ def plain_place(place: Place) -> dict[str, Any]:
     if place.position is not None:
         known["position"] = {name: value for name, value in known["position"].items() if value is not None}
     return known
+
+
+def budgets_of(state: State, now: Instant) -> list[dict[str, Any]]:
+    """What may still be spent here without a connection, of each budget that was lent or asked for."""
+    if state.policy is None:
+        return []
+    named = {budget.id: budget for budget in state.policy.budgets}
+    holdings = state.holdings
+    keys = dict.fromkeys([*(each.lease.budget for each in holdings.held.values()), *holdings.wanted])
+    found = []
+    for key in sorted(keys):
+        budget = named.get(key.partition("/")[0])
+        if budget is None:
+            continue
+        leases = list(holdings.in_force(key, now))
+        used_up = holdings.used_up.get(key)
+        found.append(
+            {
+                "budget": key,
+                "unit": budget.unit.value,
+                "currency": budget.currency,
+                "free": sum(each.free for each in leases),
+                "reserved": sum(each.reserved for each in holdings.of(key)),
+                "left": budget.spelled(sum(each.free for each in leases)),
+                "until": stamp(max(each.lease.spend_until for each in leases)) if leases else None,
+                "used_up_until": stamp(used_up) if used_up is not None and now.latest < used_up else None,
+            }
+        )
+    return found
 
 
 def health_of(health: Health) -> dict[str, Any]:

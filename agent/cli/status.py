@@ -57,6 +57,8 @@ def rows(status: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
         holder = session["holder"].get("driver") or session["holder"].get("label") or "?"
         so_far = f"{holder}, {session['energy_wh']} Wh, {cost_told(session['cost'])}".rstrip(", ")
         yield f"session {session['session']}", session["phase"], so_far
+    for budget in status["budgets"]:
+        yield f"budget {budget['budget']}", *budget_in_words(budget)
     for code, text in status["alarms"].items():
         yield f"alarm {code}", "!", text
 
@@ -72,3 +74,12 @@ def position_of(place: dict[str, Any]) -> tuple[str, str]:
         f"to {where.get('accuracy_m', '?')} m, {where.get('age_s', '?')} s old, by {place.get('measured_by', '?')}"
     )
     return state + candidates, f"{known}; {measured}" if known else measured
+
+
+def budget_in_words(budget: dict[str, Any]) -> tuple[str, str]:
+    """(state, detail): what is left of it here, and until when that may be spent."""
+    if budget["used_up_until"] is not None:
+        return "used up", f"{budget['left']} left here; nothing more is lent until {budget['used_up_until']}"
+    if budget["until"] is None:
+        return "no lease", "none yet, or it is over: connect"
+    return "lent", f"{budget['left']} left here until {budget['until']}"

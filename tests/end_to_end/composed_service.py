@@ -1,6 +1,6 @@
 """The service with a witness inside, as a process: it notes what was done and shown, and dies or hangs when told to.
 
-python -m tests.end_to_end.composed_service --witness FILE [--die-at N | --hang loop|journal] --config FILE --log LEVEL
+python -m tests.end_to_end.composed_service --witness FILE [--die-at N | --die-after MOMENT | --hang loop|journal] --config FILE --log LEVEL
 
 Each line of the witness file is one moment, with its time in milliseconds: an effect that was done, or something that
 the outside was told (a reader showed it, a charger was commanded). It is written before the process can die there, and
@@ -36,9 +36,10 @@ def witnessed_in(path: Path) -> list[dict[str, Any]]:
 
 
 class Witness:
-    def __init__(self, path: Path, die_at: int | None) -> None:
+    def __init__(self, path: Path, die_at: int | None, die_after: str | None = None) -> None:
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         self._die_at = die_at
+        self._die_after = die_after
         self._count = 0
         self._last = ""
 
@@ -49,7 +50,7 @@ class Witness:
             return
         self._count += 1
         os.write(self._file, f"{time.monotonic_ns() // 1_000_000} {said}\n".encode())
-        if self._count == self._die_at:
+        if self._count == self._die_at or what == self._die_after:
             os.kill(os.getpid(), signal.SIGKILL)
 
     def effect(self, effect: Effect) -> None:
@@ -123,12 +124,13 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--witness", type=Path, required=True)
     parser.add_argument("--die-at", type=int)
+    parser.add_argument("--die-after", help="the moment's name, such as: Record DecisionMade+SessionAuthorised")
     parser.add_argument("--hang", choices=("loop", "journal"))
     parser.add_argument("--config", type=Path, required=True)
     parser.add_argument("--log", default="info")
     arguments = parser.parse_args()
     set_up_logging(arguments.log)
-    witness = Witness(arguments.witness, arguments.die_at)
+    witness = Witness(arguments.witness, arguments.die_at, arguments.die_after)
     return serve(load(arguments.config), lambda config: composed(config, witness, arguments.hang))
 
 
