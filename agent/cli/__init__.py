@@ -25,6 +25,7 @@ VERBS = (
     "journal",
     "evidence",
     "tap",
+    "override",
     "policy",
     "fleet",
     "receive",
@@ -35,6 +36,7 @@ VERBS = (
     "tariff",
     "ocmf",
     "contract",
+    "cards",
 )
 
 
