@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agent.cli import output
+from agent.cli import fleet_dispatch, output
 
 if TYPE_CHECKING:
     from agent.fleet.folder import FleetFolder
@@ -44,8 +44,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     action("status", "what is published, and until when")
     rotate = action("rotate", "replace the keys of a role; devices follow by the chain of roots")
     rotate.add_argument("role", choices=("root", "targets", "snapshot", "timestamp"))
-    files = action("device-files", "write what a device is set up with: root.json and token.key")
+    files = action("device-files", "write what a device is set up with: root.json, token.key, break-glass.key")
+    files.add_argument("--device", help="its name: then also its own secret for break-glass codes")
     files.add_argument("--out", type=Path, required=True, metavar="DIR", help="where to (token.key is a secret)")
+    fleet_dispatch.add_actions(action, _add_broker)
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -60,6 +62,8 @@ def main(arguments: argparse.Namespace) -> int:
         "status": _status,
         "rotate": _rotate,
         "device-files": _device_files,
+        "override": _override,
+        "break-glass": fleet_dispatch.break_glass,
     }[arguments.action]
     try:
         return do(arguments)
@@ -207,13 +211,30 @@ def _rotate(arguments: argparse.Namespace) -> int:
 
 def _device_files(arguments: argparse.Namespace) -> int:
     folder, _ = _open(arguments)
-    written = folder.write_device_files(arguments.out)
+    written = folder.write_device_files(arguments.out, arguments.device)
     if arguments.json:
         output.print_json({"files": [str(path) for path in written]})
     else:
         for path in written:
             output.say(str(path))
     return output.OK
+
+
+def _override(arguments: argparse.Namespace) -> int:
+    broker = _broker(arguments)
+    if broker is None:
+        return output.USAGE
+    if not broker.host:
+        return fleet_dispatch.override(arguments, None)
+    _, publisher = _open(arguments)
+
+    def send(device: str, body: bytes) -> object:
+        from sync.topics import FleetTopics
+
+        topic = FleetTopics(fleet=publisher.fleet, root=broker.root).device(device).override
+        return asyncio.run(_retained(publisher, broker, topic, body))
+
+    return fleet_dispatch.override(arguments, send)
 
 
 def _open(arguments: argparse.Namespace) -> tuple[FleetFolder, Publisher]:
@@ -268,6 +289,30 @@ class Broker:
 
 
 async def _send(publisher: Publisher, broker: Broker, *, parts: bool) -> int:
+    from sync.topics import FleetTopics
+
+    if not broker.host:
+        return 0
+    topics = FleetTopics(fleet=publisher.fleet, root=broker.root)
+
+    async def announce(publish: Retain) -> int:
+        return await publisher.announce(lambda name, body: publish(topics.policy(name), body), parts=parts)
+
+    return await _with_broker(publisher, broker, announce)
+
+
+async def _retained(publisher: Publisher, broker: Broker, topic: str, body: bytes) -> int:
+    async def announce(publish: Retain) -> int:
+        await publish(topic, body)
+        return 1
+
+    return await _with_broker(publisher, broker, announce)
+
+
+Retain = Callable[[str, bytes], Awaitable[None]]
+
+
+async def _with_broker(publisher: Publisher, broker: Broker, announce: Callable[[Retain], Awaitable[int]]) -> int:
     from sync.link import (
         NO_MATCHING_SUBSCRIBERS,
         SUCCESS,
@@ -279,11 +324,7 @@ async def _send(publisher: Publisher, broker: Broker, *, parts: bool) -> int:
         Tls,
         open_link,
     )
-    from sync.topics import FleetTopics
 
-    if not broker.host:
-        return 0
-    topics = FleetTopics(fleet=publisher.fleet, root=broker.root)
     tls = Tls(cafile=broker.tls[0], certfile=broker.tls[1], keyfile=broker.tls[2]) if broker.tls else None
     settings = LinkSettings(host=broker.host, port=broker.port, client_id=f"publisher-{publisher.fleet}", tls=tls)
     wanted = None if broker.mqtt == "auto" else Protocol(broker.mqtt)
@@ -292,12 +333,12 @@ async def _send(publisher: Publisher, broker: Broker, *, parts: bool) -> int:
         try:
             async with open_link(settings, protocol=dialect.next) as link:
 
-                async def publish(name: str, body: bytes, link: Link = link) -> None:
-                    code = await link.publish(topics.policy(name), body, retain=True)
+                async def publish(topic: str, body: bytes, link: Link = link) -> None:
+                    code = await link.publish(topic, body, retain=True)
                     if code not in (SUCCESS, NO_MATCHING_SUBSCRIBERS):  # retained is for those who come later
-                        raise LinkError(f"{name} was not taken: 0x{code:02x}")
+                        raise LinkError(f"{topic} was not taken: 0x{code:02x}")
 
-                return await publisher.announce(publish, parts=parts)
+                return await announce(publish)
         except LinkError as error:
             other = dialect.failed(error)
             if wanted or other == dialect or other.next is Dialect().next:  # each version of the protocol is tried once
