@@ -246,7 +246,8 @@ def charger_register(tmp_path: Path) -> Iterator[Bench]:
         )
 
 
-FRAMED = [stronglink, twn4, twn4_binary, wiegand, osdp]
+# The same driver as StrongLink with other bytes: in the long run only.
+FRAMED = [stronglink, wiegand, osdp, *(pytest.param(each, marks=pytest.mark.slow) for each in (twn4, twn4_binary))]
 OTHERS = [pytest.param(pcsc, marks=pytest.mark.slow), pn533_usb, hid_keys, charger_register]
 
 

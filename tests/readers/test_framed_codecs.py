@@ -83,6 +83,7 @@ def test_no_single_bit_error_of_a_checked_answer_shows_another_card(profile_id: 
     assert not [bit for bit in range(8 * len(frame)) if believed_wrongly(profile_id, frame, bit)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("profile_id", ONE_IS_ENOUGH)
 def test_where_one_answer_is_believed_no_double_bit_error_shows_another_card_either(profile_id: str):
     frame = ANSWERS[profile_id](PHONE)
