@@ -9,22 +9,27 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
+from agent.core.answers import Verdict
 from agent.core.credentials import Assurance, Credential, reference
 from agent.core.facts import (
     AgentStarted,
     AgentStopped,
+    BackendAnswered,
     ChargerFaulted,
     ChargerFound,
     ChargerLost,
     Checkpoint,
     ClockStepped,
     ClockSynchronised,
+    CodeTried,
     DecisionMade,
     EndReason,
     Fact,
     Holder,
     JournalOpened,
     Outcome,
+    OverrideReceived,
+    OverrideUsed,
     PinTried,
     PolicyActivated,
     PolicyRejected,
@@ -46,6 +51,7 @@ from agent.core.facts import (
     Trigger,
 )
 from agent.core.instants import ClockQuality, Instant
+from agent.core.overrides import MostCost
 from agent.core.prices import CostLimit, plain_prices
 from agent.core.reasons import Reason, ReasonCode
 from agent.core.requests import Place
@@ -199,6 +205,38 @@ def a_refusal() -> DecisionMade:
 
 SAMPLES: tuple[Fact, ...] = (
     a_refusal(),
+    BackendAnswered(
+        decision="d-1",
+        ask="q-1",
+        credential=CARD,
+        verdict=Verdict.ALLOWED,
+        answered_at=datetime(2026, 3, 2, 7, 30, 2, tzinfo=UTC),
+        keep_s=86_400,
+        jws="eyJhbGciOiJFUzI1NiJ9.e30.c2lnbmF0dXJl",
+    ),
+    OverrideReceived(
+        override="o-1",
+        token=CARD.reference,
+        waives=("inside_window", "network_allowed"),
+        why="the depot is closed for works",
+        by="ada",
+        issued=datetime(2026, 3, 2, 7, 0, tzinfo=UTC),
+        not_after=datetime(2026, 3, 2, 11, 0, tzinfo=UTC),
+        jws="eyJhbGciOiJFUzI1NiJ9.e30.c2lnbmF0dXJl",
+        max_energy_wh=20_000,
+        max_duration_s=7_200,
+        max_cost=MostCost(currency="EUR", gross=Decimal("25.00")),
+    ),
+    OverrideUsed(
+        override="break-glass-7",
+        decision="d-1",
+        credential=CARD,
+        by="break-glass code",
+        why="no signal, battery empty",
+        rules=("network_allowed",),
+        counter=7,
+    ),
+    CodeTried(credential=CARD, reader="front"),
     PinTried(driver="d-041", salt="9f2d4c51", right=False),
     authorised(),
     SessionPriced(session="s-1", sha256=sha256_of(TARIFF), document=TARIFF, zone="Europe/Berlin"),

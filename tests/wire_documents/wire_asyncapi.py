@@ -58,6 +58,11 @@ def document() -> dict[str, Any]:
         "description": "A compact JWS (ES256 or Ed25519) of type roamkey-ack+jwt; its claims fit `ack`.",
         "payload": {"type": "string", "pattern": "^[A-Za-z0-9_-]+[.][A-Za-z0-9_-]+[.][A-Za-z0-9_-]+$"},
     }
+    jws = {
+        "contentType": "application/jose",
+        "description": "Compact JWS (ES256 or Ed25519); the claims fit the schema of the same name, see wire.md.",
+        "payload": {"type": "string"},
+    }
     kinds = [wire_schemas.kind_of(fact) for fact in wire_schemas.TYPES]
     return {
         "asyncapi": "3.0.0",
@@ -88,6 +93,9 @@ def document() -> dict[str, Any]:
             "hello": channel(PLACE.hello, "What a device holds; answered with an acknowledgement.", "hello"),
             "status": channel(PLACE.status, "Retained: birth, changes and last will of a device.", "status"),
             "ack": channel(PLACE.ack, "Where the backend stands, for one device.", "ack"),
+            "ask": channel(PLACE.ask, "Live questions: may this token charge here?", "question"),
+            "answer": channel(PLACE.answer, "Signed answers to live questions.", "answer"),
+            "override": channel(PLACE.override, "Retained: one-time overrides that may still be used.", "override"),
             "policyMetadata": channel(
                 FLEET.policy("metadata/1.root.json").replace("1-root", "{name}"),
                 "Retained TUF metadata, one topic a file.",
@@ -107,6 +115,11 @@ def document() -> dict[str, Any]:
             "takeHello": operation("receive", "hello", "Answer with hello = true.", "hello"),
             "watchStatus": operation("receive", "status", "Who is there.", "status", retain=True),
             "acknowledge": operation("send", "ack", "After each commit, and after each hello.", "ack"),
+            "takeQuestion": operation("receive", "ask", "Answer within its deadline, or not at all.", "question"),
+            "answerQuestion": operation("send", "answer", "Bound to the question's bytes.", "answer"),
+            "override": operation(
+                "send", "override", "All that may still be used, one a line.", "override", retain=True
+            ),
             "publishMetadata": operation(
                 "send", "policyMetadata", "timestamp.json last.", "policyDocument", retain=True
             ),
@@ -118,6 +131,9 @@ def document() -> dict[str, Any]:
                 "hello": {"name": "hello", "contentType": "application/json", "payload": schema("hello")},
                 "status": {"name": "status", "contentType": "application/json", "payload": schema("status")},
                 "ack": ack,
+                "question": {"name": "question", "contentType": "application/json", "payload": schema("question")},
+                "answer": {**jws, "name": "answer", "title": "Signed answer to a live question"},
+                "override": {**jws, "name": "override", "title": "Signed one-time overrides, one a line"},
                 "policyDocument": {
                     "name": "policyDocument",
                     "contentType": "application/json",
@@ -127,7 +143,7 @@ def document() -> dict[str, Any]:
             },
             "schemas": {
                 name.replace(".", "_").replace("-", "_"): schema(name)
-                for name in ("record", "ack", "checkpoint-claims", *kinds)
+                for name in ("record", "ack", "checkpoint-claims", "answer", "override", *kinds)
             },
             "parameters": {
                 "fleet": {"description": "the fleet's name"},

@@ -15,7 +15,7 @@ from agent.core.facts import Fact
 from agent.core.instants import ClockQuality
 from agent.core.statuses import TABLE
 from agent.wire import NAMESPACE, TYPES, subject_of
-from sync import messages
+from sync import claims, messages, overrides, questions
 from sync.signing import MAX_TOKEN_BYTES
 from tests.journal.samples import SAMPLES
 from tests.wire_documents.wire_words import ATTRIBUTES, SAID, meaning
@@ -47,6 +47,9 @@ def schemas() -> dict[str, dict[str, Any]]:
         "hello.json": hello(),
         "ack.json": acknowledgement(),
         "status.json": status(),
+        "question.json": question(),
+        "answer.json": answer(),
+        "override.json": override(),
     }
 
 
@@ -265,6 +268,117 @@ def hello() -> dict[str, Any]:
         "properties": {
             "nonce": name_of("of this connection; every acknowledgement for it carries it back", 64),
             "journals": {"type": "array", "minItems": 1, "maxItems": 8, "items": journal},
+        },
+    }
+
+
+REFERENCE = {**HEX_256, "description": "keyed reference of the token"}
+PLACE_WORDS = {
+    "charger": "the charger, as the device's configuration names it",
+    "evse": "EVSE id",
+    "network": "operator of the charger",
+    "country": "ISO 3166-1, as known",
+    "site": "site",
+    "connector": "its type, in OCPI's words",
+}
+
+
+def question() -> dict[str, Any]:
+    names = {"group": "its group in the policy", "label": "what the fleet wrote on the card", "driver": "its driver"}
+    return {
+        "$schema": DIALECT,
+        "$id": "urn:roamkey:schema:question:1",
+        "title": "question",
+        "description": "May this token charge here? Asked for tokens whose whitelist type is NEVER or ALLOWED_OFFLINE; "
+        f"at most {questions.MAX_QUESTION_BYTES} bytes.",
+        "type": "object",
+        "required": ["ask", "token", "whitelist", "assurance", "deadline_ms"],
+        "properties": {
+            "ask": name_of("id of the question", 64),
+            "token": REFERENCE,
+            "whitelist": name_of("OCPI's type of the token", 64),
+            "assurance": name_of("what the reading proves, as in records", 64),
+            "deadline_ms": {
+                "type": "integer",
+                "minimum": 0,
+                "maximum": questions.MAX_DEADLINE_MS,
+                "description": "after so long nobody listens any more",
+            },
+            **{name: name_of(told, 64) for name, told in names.items()},
+            "vehicle": name_of("the vehicle", 64),
+            **{name: name_of(told, 200) for name, told in PLACE_WORDS.items()},
+            "power_w": {**NUMBER, "maximum": claims.MOST, "description": "what the charging point is rated for, W"},
+            "policy_revision": {**NUMBER, "maximum": claims.MOST, "description": "of the policy that the device holds"},
+        },
+    }
+
+
+MOMENT_S = {"type": "integer", "minimum": 0, "maximum": 253_402_300_799}
+
+
+def answer() -> dict[str, Any]:
+    return {
+        "$schema": DIALECT,
+        "$id": "urn:roamkey:schema:answer:1",
+        "title": "answer",
+        "description": f"The claims of an answer; it travels as a compact JWS of type {questions.ANSWER_TYP}.",
+        "type": "object",
+        "required": ["fleet", "device", "ask", "question", "verdict", "iat", "exp"],
+        "properties": {
+            "fleet": name_of("the fleet", 64),
+            "device": name_of("the device it is for", 64),
+            "ask": name_of("id of the question", 64),
+            "question": name_of("SHA-256 of the question's bytes as they came, hex", 64),
+            "verdict": {"enum": list(questions.VERDICTS), "description": "OCPI's AllowedType; UNKNOWN: no such token"},
+            "keep_s": {
+                "type": "integer",
+                "minimum": 0,
+                "maximum": questions.MAX_KEEP_S,
+                "description": "so long the device may go by it while it cannot ask; absent: not at all",
+            },
+            "iat": {**MOMENT_S, "description": "when it was signed, seconds since 1970"},
+            "exp": {**MOMENT_S, "description": "from when on it answers nothing, seconds since 1970"},
+        },
+    }
+
+
+def override() -> dict[str, Any]:
+    amount = {"type": "string", "pattern": "^[0-9]{1,8}([.][0-9]{1,6})?$"}
+    return {
+        "$schema": DIALECT,
+        "$id": "urn:roamkey:schema:override:1",
+        "title": "override",
+        "description": f"The claims of a one-time override; it travels as a compact JWS of type "
+        f"{overrides.OVERRIDE_TYP}. Unknown claims are refused. At least one of the three limits is there.",
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["fleet", "device", "id", "token", "waives", "why", "by", "iat", "exp"],
+        "anyOf": [{"required": [name]} for name in ("max_energy_wh", "max_duration_s", "max_cost")],
+        "properties": {
+            "fleet": name_of("the fleet", 64),
+            "device": name_of("the device it is for", 64),
+            "id": name_of("of this override: it is good once", 64),
+            "token": {**REFERENCE, "description": "keyed reference of the token it is for"},
+            "waives": {
+                "type": "array",
+                "description": "names of the rules that it may outweigh; `*` for every one that can be",
+                "minItems": 1,
+                "maxItems": overrides.MAX_RULES,
+                "items": {"type": "string", "minLength": 1, "maxLength": 64},
+            },
+            "why": name_of("what for", overrides.MAX_WHY),
+            "by": name_of("who gives it", 64),
+            "iat": {**MOMENT_S, "description": "when it was signed, seconds since 1970"},
+            "exp": {**MOMENT_S, "description": "from when on it is worth nothing; at most 24 h after `iat`"},
+            "max_energy_wh": {**NUMBER, "maximum": claims.MOST, "description": "limit of the one session"},
+            "max_duration_s": {**NUMBER, "maximum": claims.MOST, "description": "limit of the one session"},
+            "max_cost": {
+                "type": "object",
+                "description": "limit of the one session, with taxes, as text",
+                "additionalProperties": False,
+                "required": ["currency", "gross"],
+                "properties": {"currency": {"type": "string", "pattern": "^[A-Z]{3}$"}, "gross": amount},
+            },
         },
     }
 

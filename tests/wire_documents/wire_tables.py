@@ -8,11 +8,12 @@ from typing import Any, Final, get_args, get_type_hints
 
 from agent.core.facts import EndReason, Fact
 from agent.core.statuses import TABLE
-from agent.wire import TYPES
-from sync import batch, messages, signing
+from agent.wire import TYPES, subject_of
+from sync import batch, messages, overrides, questions, signing
 from sync.batch import BatchLimits, Codec
 from sync.settings import UplinkSettings
 from sync.topics import DeviceTopics, FleetTopics
+from tests.journal.samples import SAMPLES
 from tests.wire_documents import wire_schemas
 from tests.wire_documents.wire_schemas import columns, kind_of, said_of, summary_of
 from tests.wire_documents.wire_words import ATTRIBUTES
@@ -40,7 +41,10 @@ def topics() -> str:
             (shown(of_device.records + "/") + "*codec*", "device", "1", "no", "the same on an MQTT 3.1.1 broker"),
             (shown(of_device.hello), "device", "1", "no", "hello"),
             (shown(of_device.status), "device", "1", "yes, and last will", "status"),
+            (shown(of_device.ask), "device", "1", "no", "a live question"),
             (shown(of_device.ack), "backend", "1", "no", "acknowledgement"),
+            (shown(of_device.answer), "backend", "1", "no", "the answer to a live question"),
+            (shown(of_device.override), "backend", "1", "yes", "one-time overrides, one a line"),
             (shown(of_fleet.policy_timestamp), "backend", "1", "yes", "TUF metadata `timestamp.json`"),
             (
                 shown(of_fleet.policy("metadata/1.root.json")).replace("1-root", "{version}-{role}"),
@@ -78,9 +82,10 @@ def kinds() -> str:
 
 def subject(fact: type[Fact]) -> str:
     names = {field.name for field in fields(fact)}
-    if kind_of(fact) == "decision.made":
-        return "decision"
-    return "session" if "session" in names else ""
+    if "session" in names:
+        return "session"
+    sample = next(each for each in SAMPLES if type(each) is fact)
+    return "decision" if subject_of(sample) is not None else ""
 
 
 def record_fields() -> str:
@@ -158,6 +163,8 @@ def limits() -> str:
             ("acknowledgement", f"{signing.MAX_TOKEN_BYTES} bytes"),
             ("ranges in `resend`", f"{messages.MAX_RANGES}; tell the others in a later acknowledgement"),
             ("entries in `quarantined`", f"{messages.MAX_QUARANTINED}"),
+            ("live question or its answer", f"{questions.MAX_QUESTION_BYTES} bytes"),
+            ("overrides in one message", f"{overrides.MAX_OVERRIDES}, and {overrides.MAX_MESSAGE_BYTES} bytes"),
             ("characters of a reason", f"{messages.MAX_REASON_CHARS}"),
             ("names of fleets, devices and journals", "64 characters; fleets and devices of A-Z a-z 0-9 _ -"),
             ("one policy part or metadata file, as a device takes it", "1900000 bytes"),
@@ -210,6 +217,9 @@ BLOCKS: Final[dict[str, Callable[[], str]]] = {
     "ack fields": message_fields("ack"),
     "checkpoint fields": message_fields("checkpoint-claims"),
     "status fields": message_fields("status"),
+    "question fields": message_fields("question"),
+    "answer fields": message_fields("answer"),
+    "override fields": message_fields("override"),
     "limits": limits,
 }
 
