@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
+import subprocess
+import zlib
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -267,6 +269,76 @@ def test_the_verbs_speak_to_the_running_service(van: Premises, tmp_path: Path) -
     assert json.loads(good(roamkey("contract", "list", "--json", *here))) == []
     assert roamkey("contract", "show", fingerprint, *here).returncode == 66
     assert "ROLLED_BACK" in roamkey("contract", "install", file, *here).stdout
+
+
+YARD = {"latitude": "52.52", "longitude": "13.40", "accuracy_m": 8, "age_s": 1}
+FENCED = """
+[groups.fenced]
+parent = "vans"
+prompts = ["odometer"]
+fence = { polygons = [[["52.4", "13.3"], ["52.6", "13.3"], ["52.6", "13.5"], ["52.4", "13.5"]]] }
+"""
+
+
+def test_a_fence_and_a_question_to_the_driver_stand_before_a_signature_and_no_topic_names_the_contract(
+    tmp_path: Path, office: FleetOffice
+) -> None:
+    """All that the broker hears is read: the eMAID is in no topic and no message, also where records tell of it."""
+    capture = tmp_path / "capture"
+    with (
+        built_premises(tmp_path / "van", office, bays=(), readers=(), settings=SETTINGS, broker=True) as here,
+        capture.open("wb") as file,
+    ):
+        policy = here.office.source / "policy.toml"
+        policy.write_text(policy.read_text() + FENCED)
+        (here.office.source / "tokens.toml").write_text(
+            f'[[tokens]]\nemaid = "{TYPED}"\nlabel = "contract of van 7"\ngroup = "fenced"\n'
+        )
+        trust(here.office)
+        (here.root / "contracts.pass").write_bytes(PASSPHRASE + b"\n")
+        (tmp_path / "vehicle.pem").write_bytes(
+            VEHICLE_KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        )
+        good(roamkey("contract", "provision", tmp_path / "vehicle.pem", "--config", here.config))
+        assert here.broker is not None
+        command = ["mosquitto_sub", "-p", str(here.broker.port), "-t", "#", "-F", "%t %x"]
+        with subprocess.Popen(command, stdout=file) as listener:
+            try:
+                here.start_ready()
+                here.office.publish(port=here.broker.port)
+                until("the anchors", lambda: install(here, dated(LEAF))["installed"])
+
+                def codes(**more: Any) -> set[str]:
+                    return {each["code"] for each in sign(here, bytes(16), **more)["reasons"]}
+
+                told = {"odometer_km": 10_000}
+                until("the policy, and no position", lambda: codes(input=told) == {"GEOFENCE"})
+                assert codes(input=told, position=YARD | {"latitude": "48.1"}) == {"GEOFENCE"}
+                assert codes(input=told, position=YARD | {"age_s": 4000}) == {"GEOFENCE"}
+                assert codes(position=YARD) == {"ODOMETER"}
+                assert challenges_used(here) == 0
+                assert holds(sign(here, bytes(16), input=told, position=YARD))
+                here.until_delivered()
+            finally:
+                listener.terminate()
+    heard = {}
+    for line in capture.read_bytes().splitlines():
+        topic, _, payload = line.partition(b" ")
+        heard[topic] = heard.get(topic, b"") + (
+            b"" if payload == b"(null)" else unfolded(bytes.fromhex(payload.decode()))
+        )
+    assert any(topic.endswith(b"up/records") for topic in heard)
+    assert b"contract of van 7" in b"".join(heard.values()), "the records were read"
+    for clear in (EMAID.encode(), TYPED.encode(), b"1234567-0", b"DE*8AA"):
+        assert not [topic for topic, content in heard.items() if clear in topic + content]
+
+
+def unfolded(payload: bytes) -> bytes:
+    body = bytes.fromhex(payload.decode())
+    try:
+        return zlib.decompress(body)
+    except zlib.error:
+        return body
 
 
 WRONG = {
