@@ -98,6 +98,9 @@ class Budgeting:
             return ()
         after = before.granted(seen.leases, message=seen.number, used_up=seen.used_up, now=now)
         new = [id for id in after.held if id not in before.held]
+        answered = {after.held[id].lease.budget for id in new}
+        asked = {key: at_ms for key, at_ms in after.asked_ms.items() if key not in answered}
+        after = replace(after, asked_ms=MappingProxyType(asked))
         self._memory.change(holdings=after)
         if not new and dict(after.used_up) == dict(before.used_up):
             return ()
@@ -156,7 +159,8 @@ class Budgeting:
             return False
         leases = tuple(holdings.in_force(key, now))
         free, lent = sum(each.free for each in leases), sum(each.lease.amount for each in leases)
-        if not leases or free < max(1, holdings.wanted.get(key, 0)) or 2 * free < lent:
+        need = min(holdings.wanted.get(key, 0), holdings.per_session(key, now))
+        if not leases or free < max(1, need) or 2 * free < lent:
             return True
         return all(is_half_over(each, now) for each in leases)
 

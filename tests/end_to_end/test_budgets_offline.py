@@ -1,4 +1,4 @@
-"""A budget that holds offline, with real processes and a real broker: lent, spent without a connection, settled, renewed.
+"""A budget that holds offline, with real processes and a real broker: lent, spent, settled and renewed.
 
 The charger of the yard reports over the local API, so that every watt-hour is known here.
 """
@@ -32,13 +32,14 @@ period = "month"
 zone = "Europe/Berlin"
 """
 COMPOSED = (sys.executable, "-m", "tests.end_to_end.composed_service")
+SETTINGS = "[sessions]\nmeter_record_every_s = 0.2\nstart_timeout_s = 4\n"
 _meter = itertools.count(1_000_000, 100_000)
 
 
 @pytest.fixture
 def lending(build: Any) -> Iterator[Premises]:
     """A gateway whose fleet has a budget, and a receiver that lends from it. Nothing of it runs yet but the broker."""
-    here: Premises = build(broker=True, bays=(), readers=("door",))
+    here: Premises = build(broker=True, bays=("bay-1",), readers=("left", "door"), settings=SETTINGS)
     with (here.office.source / "policy.toml").open("a") as policy:
         policy.write(BUDGETS)
     assert here.receiver is not None
@@ -97,21 +98,20 @@ def test_a_kill_between_the_reservation_and_the_green_light_keeps_the_reservatio
     witness = here.root / "witness"
     here.service.command = [*COMPOSED, "--witness", str(witness), "--die-after", MOMENT, *normal[-4:]]
     here.service.start()
-    until("it answers", lambda: answers(here) and here.status()["budgets"])
-    here.report("yard", "found", state="available", meter_wh=0)
-    until("the charger", lambda: here.reachable("yard"))
+    until("it is ready", lambda: answers(here) and budget(here) and here.reachable("bay-1"))
     with suppress(Unreachable, Refused, OSError):
-        here.tap("door", ANNA)
+        here.tap("left", ANNA)
     assert here.service.ended() == -9
-    assert not any("shown" in line for line in witness.read_text().splitlines() if "granted" in line)
+    told = witness.read_text().splitlines()
+    assert told[-1].endswith(f'{{"what": "{MOMENT}"}}')
+    assert not any("granted" in line for line in told)
 
     here.service.command = normal
-    open_up(here)
-    assert (left(here), reserved(here)) == (0, PER_SESSION_WH)  # the session is open: its charger may yet have it
-    (session,) = here.open_sessions()
-    here.report("yard", "stopped", session=session["session"], meter_wh=None, reason="Other")
-    until("the session has ended", lambda: here.open_sessions() == [])
-    until("nothing was spent", lambda: left(here) == PER_SESSION_WH)
+    here.start_ready()
+    # Nobody saw a green light, but nobody knows that now: the reservation stands until the session has its end.
+    assert (left(here), reserved(here)) == (0, PER_SESSION_WH)
+    until("nobody plugs in", lambda: here.open_sessions() == [])
+    assert (left(here), reserved(here)) == (PER_SESSION_WH, 0)
     here.until_delivered()
     until("and the backend knows", lambda: settled(here) == 0)
     here.stop()
