@@ -4,26 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import datetime, timedelta
-from types import MappingProxyType
+from datetime import datetime
 
-from agent.core.answers import Kept
-from agent.core.budgets import Held, Holdings, LeaseUse
+from agent.core.budgets import Holdings
 from agent.core.facts import (
-    BackendAnswered,
     BudgetAsked,
     BudgetGranted,
-    CodeTried,
     Fact,
     JournalOpened,
-    OverrideReceived,
-    OverrideUsed,
     PinTried,
     SessionAuthorised,
     SessionEnded,
 )
-from agent.core.history import MOST_ANSWERS, MOST_OVERRIDES, MOST_USED, History, Visit
-from agent.core.overrides import Override
+from agent.core.history import History, Visit
+from agent.core.recollection import recalled, wanted_by
 from agent.journal import Journal
 from agent.wire import TYPES, open_envelope
 
@@ -54,43 +48,18 @@ def history_of(journal: Journal) -> History:
 
 
 def holdings_of(journal: Journal) -> Holdings:
-    """The leases as the newest grant found them, and all that was reserved and spent since.
-
-    A journal that no longer reaches back to a grant knows no leases, and takes none from before its memory again.
-    """
-    known = Holdings(journal=journal.head().journal, known_since=beginning_of(journal))
+    """A journal that no longer reaches back to a grant knows no leases, and takes none from before its memory again."""
+    questions = [each.fact for each in reversed(journal.recent(TYPES[BudgetAsked], limit=REMEMBERED_QUESTIONS))]
+    known = Holdings(journal=journal.head().journal, known_since=beginning_of(journal), wanted=wanted_by(questions))
     newest = next(iter(journal.recent(TYPES[BudgetGranted], limit=1)), None)
     if newest is None or not isinstance(newest.fact, BudgetGranted):
-        return replace(known, wanted=MappingProxyType(_wanted(journal)))
-    fact = newest.fact
-    # How long it is here counts from its record, on the clock of the boot that took it.
-    held = {each.id: Held(lease=each, boot=newest.boot, received_ms=newest.monotonic_ms) for each in fact.held}
-    known = replace(
-        known,
-        message=fact.message,
-        newest=fact.newest,
-        held=MappingProxyType(held),
-        used_up=MappingProxyType({each.budget: each.until for each in fact.used_up}),
-        wanted=MappingProxyType(_wanted(journal)),
-    )
-    known = known.learned(fact.leases)
-    closed: set[str] = set()
-    for kind in (SessionAuthorised, SessionEnded, BudgetAsked):
-        for told in _since(journal, kind, newest.sequence):
-            known = known.learned(_uses(told))
-            closed |= {use.lease for use in told.closed} if isinstance(told, BudgetAsked) else set()
-    shut = {id: replace(each, closed=True) if id in closed else each for id, each in known.held.items()}
-    return replace(known, held=MappingProxyType(shut))
-
-
-def _uses(fact: Fact) -> tuple[LeaseUse, ...]:
-    match fact:
-        case BudgetAsked():
-            return (*fact.closed, *(fact.leases or ()))
-        case SessionAuthorised() | SessionEnded():
-            return fact.leases or ()
-        case _:
-            return ()
+        return known
+    later = [
+        fact
+        for kind in (SessionAuthorised, SessionEnded, BudgetAsked)
+        for fact in _since(journal, kind, newest.sequence)
+    ]
+    return recalled(known, newest.fact, boot=newest.boot, received_ms=newest.monotonic_ms, later=later)
 
 
 def _since(journal: Journal, kind: type[Fact], sequence: int) -> Iterator[Fact]:
@@ -101,64 +70,6 @@ def _since(journal: Journal, kind: type[Fact], sequence: int) -> Iterator[Fact]:
                 return
             yield record.fact
         before = page[-1].sequence
-
-
-def _wanted(journal: Journal) -> dict[str, int]:
-    """What was asked for lately goes on being asked for."""
-    wanted: dict[str, int] = {}
-    for record in reversed(journal.recent(TYPES[BudgetAsked], limit=REMEMBERED_QUESTIONS)):
-        if isinstance(record.fact, BudgetAsked):
-            wanted |= {each.budget: each.need for each in record.fact.wants}
-    return wanted
-
-
-def with_answers(history: History, journal: Journal) -> History:
-    """What the backend said counts from then, however often it was used since."""
-    for record in reversed(journal.recent(TYPES[BackendAnswered], limit=MOST_ANSWERS)):
-        fact = record.fact
-        if isinstance(fact, BackendAnswered) and fact.credential.is_identity:
-            kept = Kept(
-                verdict=fact.verdict,
-                answered_at=fact.answered_at,
-                boot=record.boot,
-                monotonic_ms=record.monotonic_ms,
-                keep=timedelta(seconds=fact.keep_s),
-            )
-            history = history.with_answer(fact.credential.reference, kept)
-    return history
-
-
-def with_overrides(history: History, journal: Journal) -> History:
-    """What was used up stays so; codes that were wrong count since the last right one."""
-    used = journal.recent(TYPES[OverrideUsed], limit=MOST_USED)
-    for record in reversed(journal.recent(TYPES[OverrideReceived], limit=MOST_OVERRIDES)):
-        fact = record.fact
-        if isinstance(fact, OverrideReceived):
-            override = Override(
-                id=fact.override,
-                token=fact.token,
-                waives=frozenset(fact.waives),
-                why=fact.why,
-                by=fact.by,
-                issued=fact.issued,
-                not_after=fact.not_after,
-                max_energy_wh=fact.max_energy_wh,
-                max_duration_s=fact.max_duration_s,
-                max_cost=fact.max_cost,
-                boot=record.boot,
-                received_ms=record.monotonic_ms,
-                jws=fact.jws,
-            )
-            history = history.with_override(override)
-    right = 0
-    for record in reversed(used):
-        if isinstance(record.fact, OverrideUsed):
-            history = history.with_used(record.fact.override, record.fact.counter)
-            right = record.sequence if record.fact.counter is not None else right
-    for record in reversed(journal.recent(TYPES[CodeTried], limit=REMEMBERED_TRIES)):
-        if record.sequence > right:
-            history = history.with_wrong_code(record.time)
-    return history
 
 
 def beginning_of(journal: Journal) -> datetime | None:
