@@ -181,7 +181,7 @@ def test_nothing_is_ever_sent_that_changes_a_reader(gate: OsdpSimulator):
             await witness.until(lambda w: bool(w.found))
             for feedback in Feedback:
                 await reader.signal(feedback, "")
-            await asyncio.sleep(0.15)
+            await witness.until(lambda _: len(gate.commands) == sum(map(len, PROFILE.feedback.values())))
         sent = [frame for frame in frames().feed(gate.heard_bytes) if isinstance(frame, OsdpFrame)]
         assert len(sent) > 8
         assert not {frame.code for frame in sent} & set(NEVER_SENT)
