@@ -17,7 +17,8 @@ from agent.core.policy import Freshness, Group, Policy, Token
 from agent.core.prices import CostLimit, Prices
 from agent.core.reasons import Reason, ReasonCode
 from agent.core.requests import Request, Usage
-from agent.core.rules import Findings, freshness_at, is_confirmed, objections, waivable
+from agent.core.rules import SILENCE, Findings, freshness_at, is_confirmed, objections, waivable
+from agent.core.rules.sieve import bounds_of
 from agent.core.statuses import by_severity
 from agent.core.tariff.tariffs import Basis
 from agent.core.terms import Prompt
@@ -66,6 +67,10 @@ Decision = Granted | Refused | NeedsInput | AskBackend
 def decide(request: Request, policy: Policy | None, usage: Usage, now: Instant) -> Decision:
     """All rules, always; a refusal carries every reason. Total: whatever is missing, the answer is a value."""
     found = objections(request, policy, usage, now)
+    if found is SILENCE and policy is not None and request.token is not None:
+        bounds = bounds_of(policy, request.token.group)
+        if bounds is not None:
+            return Granted(limits=bounds.limits)
     warnings = by_severity(found.warnings)
     override = None
     if found.refusals:

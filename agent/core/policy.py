@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from types import MappingProxyType
+from typing import Any
 
 from agent.core.answers import Whitelist
 from agent.core.budgets import Budget
@@ -131,6 +132,7 @@ class Policy:
     revoked: frozenset[str] = frozenset()
     sites: Sites = field(default_factory=Sites)
     budgets: tuple[Budget, ...] = ()
+    folded: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)  # by rules/sieve.py
 
     def levels(self, group: str) -> Iterator[Group] | None:
         """The group and its ancestors, nearest first; None when one is missing or they never end: no policy then."""

@@ -6,6 +6,7 @@ missing data means to it. Emptiness refuses. Their mapping to peers' statuses is
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -37,11 +38,13 @@ from agent.core.rules.place import (
 from agent.core.rules.price import currency_known, energy_metered, price_within, session_affordable
 from agent.core.rules.prompts import odometer_given, pin_given, pin_wanted
 from agent.core.rules.question import Objection, Question, Rule
+from agent.core.rules.sieve import COVERED, suspects
 from agent.core.rules.usage import not_concurrent, not_too_often, not_too_soon
 from agent.core.terms import Effect, Kind, Lenience, Prompt
 
 __all__ = [
     "RULES",
+    "SILENCE",
     "Effect",
     "Findings",
     "Kind",
@@ -52,6 +55,7 @@ __all__ = [
     "freshness_at",
     "is_confirmed",
     "objections",
+    "objections_of",
     "opens",
     "policy_age",
     "waivable",
@@ -114,8 +118,26 @@ RULES: tuple[Rule, ...] = (
 )
 
 
+SILENCE = Findings(refusals=(), warnings=())
+BY_CHECK = {rule.check: rule for rule in RULES}
+UNSIEVED = tuple(rule for rule in RULES if rule.check not in COVERED)
+
+
 def objections(request: Request, policy: Policy | None, usage: Usage, now: Instant) -> Findings:
-    """Of every rule, in the table's order."""
+    """Of every rule. Those that cannot have any are not asked; SILENCE itself when that are all."""
+    suspected = suspects(request, policy, usage, now)
+    if suspected is None:
+        return objections_of(RULES, request, policy, usage, now)
+    if suspected or UNSIEVED:
+        asked = [*UNSIEVED, *(BY_CHECK[each] for each in dict.fromkeys(suspected))]
+        return objections_of(asked, request, policy, usage, now)
+    return SILENCE
+
+
+def objections_of(
+    rules: Iterable[Rule], request: Request, policy: Policy | None, usage: Usage, now: Instant
+) -> Findings:
+    """Of these rules; what is made of their objections does not depend on their order."""
     levels = () if policy is None or request.token is None else tuple(policy.levels(request.token.group) or ())
     asked = Question(request=request, policy=policy, usage=usage, now=now, levels=levels)
     refusals: list[Reason] = []
@@ -124,7 +146,7 @@ def objections(request: Request, policy: Policy | None, usage: Usage, now: Insta
     wanted: list[Reason] = []
     prompts: set[Prompt] = set()
     unanswered: list[Reason] = []
-    for rule in RULES:
+    for rule in rules:
         for found in rule.check(asked):
             verdict = rule.verdict(found)
             if verdict.max_energy_wh is not None and not request.metered:
