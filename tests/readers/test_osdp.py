@@ -174,6 +174,7 @@ def test_no_key_is_ever_in_logs_output_or_texts(
     assert INSTALL_KEY.hex() not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_nothing_is_ever_sent_that_changes_a_reader(gate: OsdpSimulator):
     async def scenario():
         reader = a_reader(gate)
@@ -204,6 +205,7 @@ def test_signals_reach_lamp_and_buzzer(gate: OsdpSimulator):
     run(scenario)
 
 
+@pytest.mark.slow
 def test_a_reader_with_a_display_shows_the_text(gate: OsdpSimulator):
     shown = PROFILE.model_copy(update={"capabilities": (*PROFILE.capabilities, "display")})
 
@@ -218,6 +220,7 @@ def test_a_reader_with_a_display_shows_the_text(gate: OsdpSimulator):
     run(scenario)
 
 
+@pytest.mark.slow
 def test_the_reader_says_what_it_is(gate: OsdpSimulator):
     async def scenario():
         async with watched(a_reader(gate)) as witness:
