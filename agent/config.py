@@ -130,6 +130,15 @@ class Gpsd(Section):
     device: Annotated[str, Field(min_length=1, max_length=200)] | None = None
 
 
+class Profiles(Section):
+    """Profiles of the operator's own readers: files folder/readers/*.toml, beside the shipped ones, never instead.
+
+    The service believes them as it believes this file: only root may write there.
+    """
+
+    folder: Path | None = None
+
+
 class Reader(Section):
     """`address`, `key` and `plain` are for readers that speak OSDP: the key file of the secure channel, or in clear.
 
@@ -252,6 +261,7 @@ class Config(Section):
     gpsd: Gpsd | None = None
     contracts: Contracts | None = None
     cards: Cards | None = None
+    profiles: Profiles = Profiles()
     reader: tuple[Reader, ...] = ()
     charger: tuple[Charger, ...] = ()
 

@@ -65,11 +65,11 @@ def examine(config: Config) -> Iterator[Finding]:
     yield usable("TUF root", config.root_file, read_root)
     yield usable("token key", config.token_key_file, read_token_key)
     for reader in config.reader:
-        yield from device(f"reader {reader.name}", reader.profile, reader.port)
+        yield from device(f"reader {reader.name}", reader.profile, reader.port, config.profiles.folder)
         yield from secure_channel(reader)
     for charger in config.charger:
         if charger.profile != "api":
-            yield from device(f"charger {charger.name}", charger.profile, charger.port)
+            yield from device(f"charger {charger.name}", charger.profile, charger.port, config.profiles.folder)
         if charger.tariff is not None:
             yield usable(f"tariff of {charger.name}", charger.tariff, partial(read_quote_file, zone=charger.zone))
     if config.cards is not None:
@@ -125,23 +125,37 @@ def card_keys(config: Config, path: Path) -> object:
     return CardKeyBox(path, seal=read_seal(config.card_seal_file), token_key=read_token_key(config.token_key_file))
 
 
-def device(what: str, profile: str, port: str) -> Iterator[Finding]:
+def device(what: str, profile_id: str, port: str, folder: Path | None) -> Iterator[Finding]:
+    """Whether the profile is known and the port could be opened. What is plugged in at all is agent/hardware.py."""
     try:
-        load_profile(profile)
+        profile = load_profile(profile_id, folder=folder)
     except ProfileError as error:
         yield Finding(what=what, verdict=Verdict.BAD, detail=str(error))
-    if profile.endswith("/simulated"):
+        return
+    yield from (
+        Finding(
+            what=what,
+            verdict=Verdict.WORSE,
+            detail=f"{profile_id}: {each.id} ({each.severity}) affects firmware {each.affects}; judged at the opening",
+        )
+        for each in profile.security
+    )
+    if profile.transport.kind not in ("serial", "evdev"):
+        if profile.transport.kind != "memory":
+            detail = f"{profile_id}, {profile.transport.kind}: `roamkey doctor` looks whether it is there"
+            yield Finding(what=what, verdict=Verdict.GOOD, detail=detail)
         return
     path = Path(port)
     if not path.exists():
-        yield Finding(what=what, verdict=Verdict.WORSE, detail=f"{port} is not there: plugged in? it is waited for")
+        detail = f"{port} is not there: plugged in? it is waited for; `roamkey doctor` lists what is there"
+        yield Finding(what=what, verdict=Verdict.WORSE, detail=detail)
     elif not stat.S_ISCHR(path.stat().st_mode):
         yield Finding(what=what, verdict=Verdict.BAD, detail=f"{port} is not a character device")
     elif not os.access(path, os.R_OK | os.W_OK):
-        detail = f"{port} may not be opened by this user: add it to the group that owns the device (dialout)"
+        detail = f"{port} may not be opened by this user: `roamkey doctor` says which group or rule is missing"
         yield Finding(what=what, verdict=Verdict.BAD, detail=detail)
     else:
-        yield Finding(what=what, verdict=Verdict.GOOD, detail=f"{profile} at {port}")
+        yield Finding(what=what, verdict=Verdict.GOOD, detail=f"{profile_id} at {port}")
 
 
 def secure_channel(reader: Reader) -> Iterator[Finding]:

@@ -122,7 +122,11 @@ class Runtime:
         )
         self.readers: dict[str, Reader] = {
             each.name: open_reader(
-                each.name, profile=load_profile(each.profile), port=each.port, keys=keys, line=line_of(each)
+                each.name,
+                profile=load_profile(each.profile, folder=config.profiles.folder),
+                port=each.port,
+                keys=keys,
+                line=line_of(each),
             )
             for each in config.reader
         }
@@ -470,7 +474,9 @@ class Runtime:
         settings = next(each for each in self.config.charger if each.name == name)
         if settings.profile == "api":
             return ApiCharger(name, commands=self._on_command)
-        return open_charger(name, profile=load_profile(settings.profile), port=settings.port)
+        return open_charger(
+            name, profile=load_profile(settings.profile, folder=self.config.profiles.folder), port=settings.port
+        )
 
     def _uplink(self) -> Uplink | None:
         settings = self.config.mqtt

@@ -18,6 +18,8 @@ from agent.cli import output
 VERBS = (
     "run",
     "check",
+    "doctor",
+    "profiles",
     "enrol",
     "status",
     "sessions",
@@ -32,6 +34,7 @@ VERBS = (
     "budget",
     "demo",
     "settle",
+    "reconcile",
     "price",
     "tariff",
     "ocmf",
