@@ -33,17 +33,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     init.add_argument("--fleet", required=True, help="the fleet's name, as in the devices' configuration")
     init.add_argument("--root-keys", type=int, default=1, metavar="N", help="how many root keys are made (default 1)")
     init.add_argument("--root-threshold", type=int, default=1, metavar="M", help="how many of them must sign")
+    init.add_argument("--root-dir", type=Path, metavar="DIR", help="write the root keys here: a stick for the safe")
 
     publish = action("publish", "check policy, people, vehicles and tokens, and publish them as a signed bundle")
     publish.add_argument("--policy", type=Path, required=True, metavar="SRC", help="folder with the TOML and CSV files")
     publish.add_argument("--dry-run", action="store_true", help="check and say what would travel; publish nothing")
+    publish.add_argument(
+        "--all", action="store_true", help="hand the broker also what it took before: it lost its store"
+    )
     _add_broker(publish)
+
+    revoke = action("revoke", "withdraw a card at once, whatever the files say; devices hear of it before all else")
+    revoke.add_argument("token", metavar="TOKEN", help="the card's label or number")
+    revoke.add_argument("--why", default="", help="what for; kept in the fleet's folder")
+    revoke.add_argument("--lift", action="store_true", help="take it back")
+    _add_broker(revoke)
 
     refresh = action("refresh", "sign again that the published bundle is the current one (do this every few hours)")
     _add_broker(refresh)
     action("status", "what is published, and until when")
-    rotate = action("rotate", "replace the keys of a role; devices follow by the chain of roots")
+    rotate = action("rotate-key", "replace the keys of a role; devices follow by the chain of roots")
     rotate.add_argument("role", choices=("root", "targets", "snapshot", "timestamp"))
+    rotate.add_argument("--root-dir", type=Path, metavar="DIR", help="where root keys are: again with each, if several")
+    rotate.add_argument("--keys", type=int, metavar="N", help="of root: how many there are from now on")
+    rotate.add_argument("--threshold", type=int, metavar="M", help="of root: how many of them must sign from now on")
     files = action("device-files", "write what a device is set up with: root.json, token.key, break-glass.key")
     files.add_argument("--device", help="its name: then also its own secret for break-glass codes")
     files.add_argument("--out", type=Path, required=True, metavar="DIR", help="where to (token.key is a secret)")
@@ -51,8 +64,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: argparse.Namespace) -> int:
+    from agent.fleet.revocations import NoSuchToken
     from agent.fleet.source import SourceMissing, SourceUnfit
-    from sync.backend.publisher import PublisherError
+    from sync.backend.publisher import PublisherError, SignaturesMissing
     from sync.link import LinkError
 
     do: Callable[[argparse.Namespace], int] = {
@@ -60,7 +74,8 @@ def main(arguments: argparse.Namespace) -> int:
         "publish": _publish,
         "refresh": _refresh,
         "status": _status,
-        "rotate": _rotate,
+        "revoke": _revoke,
+        "rotate-key": _rotate_key,
         "device-files": _device_files,
         "override": _override,
         "break-glass": fleet_dispatch.break_glass,
@@ -75,6 +90,12 @@ def main(arguments: argparse.Namespace) -> int:
             output.complain(problem)
         output.complain(f"nothing is published: {len(error.problems)} to mend")
         return output.DATA
+    except NoSuchToken as error:
+        output.complain(str(error))
+        return output.DATA
+    except SignaturesMissing as error:
+        output.complain(str(error))
+        return output.TRY_LATER
     except PublisherError as error:
         output.complain(str(error))
         return output.CANNOT_CREATE if arguments.action == "init" else output.NO_INPUT
@@ -104,7 +125,9 @@ def _init(arguments: argparse.Namespace) -> int:
         now=datetime.now(UTC),
         root_keys=arguments.root_keys,
         root_threshold=arguments.root_threshold,
+        root_folder=arguments.root_dir,
     )
+    root_keys = arguments.root_dir or folder.path / "keys"
     if arguments.json:
         output.print_json(
             {"fleet": arguments.fleet, "folder": str(folder.path), "service_key": str(folder.service_key)}
@@ -112,7 +135,8 @@ def _init(arguments: argparse.Namespace) -> int:
     else:
         output.say(f"Fleet {arguments.fleet} is made in {folder.path}.")
         output.say(
-            f"  keys/        back them up; move root-*.pem off line ({folder.service_key.name} is the receiver's)"
+            f"  keys/        back them up, and take {root_keys}/root-*.pem off line "
+            f"({folder.service_key.name} is the receiver's)"
         )
         output.say("  repository/  public: serve it, copy it to a stick, or publish with --broker")
         output.say(f"Next: roamkey fleet publish {folder.path} --policy SRC")
@@ -134,6 +158,7 @@ def _publish(arguments: argparse.Namespace) -> int:
         token_key=folder.token_key,
         keys=folder.keys_document(),
     )
+    bodies |= folder.revocations.part()
     new = publisher.new_parts(bodies)
     counted = {"parts": len(bodies), "new_parts": len(new), "new_bytes": sum(len(bodies[name]) for name in new)}
     if arguments.dry_run:
@@ -142,7 +167,7 @@ def _publish(arguments: argparse.Namespace) -> int:
     else:
         status = publisher.publish(bodies, now=now)
         done = f"Revision {status.version} of fleet {status.fleet} is published"
-    sent = 0 if arguments.dry_run else asyncio.run(_send(publisher, broker, parts=True))
+    sent = 0 if arguments.dry_run else _send(folder, publisher, broker, anew=arguments.all)
     if arguments.json:
         output.print_json({**_plain(status), **counted, "published": not arguments.dry_run, "sent": sent})
     else:
@@ -156,9 +181,9 @@ def _refresh(arguments: argparse.Namespace) -> int:
     broker = _broker(arguments)
     if broker is None:
         return output.USAGE
-    _, publisher = _open(arguments)
+    folder, publisher = _open(arguments)
     status = publisher.refresh_timestamp(now=datetime.now(UTC))
-    sent = asyncio.run(_send(publisher, broker, parts=False))
+    sent = _send(folder, publisher, broker, parts=False)
     if arguments.json:
         output.print_json({**_plain(status), "sent": sent})
     else:
@@ -168,13 +193,13 @@ def _refresh(arguments: argparse.Namespace) -> int:
 
 
 def _status(arguments: argparse.Namespace) -> int:
-    _, publisher = _open(arguments)
-    status = publisher.status()
+    folder, publisher = _open(arguments)
+    status, revoked = publisher.status(), folder.revocations.read()
     if arguments.json:
-        output.print_json(_plain(status))
+        output.print_json({**_plain(status), "revoked": len(revoked)})
         return output.OK
     now = datetime.now(UTC)
-    rows: list[tuple[str, object, str]] = []
+    rows: list[tuple[object, ...]] = []
     versions = {
         "root": status.root_version,
         "targets": status.version,
@@ -185,23 +210,67 @@ def _status(arguments: argparse.Namespace) -> int:
         left = expires - now
         soon = left < (WARN_BEFORE if role != "timestamp" else timedelta(days=2))
         hint = "" if not soon else ("EXPIRED" if left < timedelta(0) else "soon") + f": {_REMEDY[role]}"
-        rows.append((role, versions[role], f"{expires:%Y-%m-%d %H:%M} UTC {hint}".strip()))
-    output.table(f"fleet {status.fleet}, revision {status.version}", ("role", "version", "expires"), rows)
+        keys = status.roles[role]
+        signs = f"{keys.threshold} of {keys.keys}, {keys.here} here"
+        rows.append((role, versions[role], signs, f"{expires:%Y-%m-%d %H:%M} UTC {hint}".strip()))
+    title = f"fleet {status.fleet}, revision {status.version}"
+    output.table(title, ("role", "version", "keys that must sign", "expires"), rows)
     output.say(f"{status.parts} parts, {status.size_bytes} bytes, confirmed {status.issued:%Y-%m-%d %H:%M} UTC")
+    output.say(f"{len(revoked)} cards are revoked")
+    if status.roles["root"].here:
+        output.say(f"{status.roles['root'].here} root keys are on this machine: take them off line")
+    for role in status.pending:
+        output.say(f"a new key of {role} waits for signatures: roamkey fleet rotate-key FOLDER {role} --root-dir DIR")
     return output.OK
 
 
 _REMEDY = {
-    "root": "roamkey fleet rotate FOLDER root",
+    "root": "roamkey fleet rotate-key FOLDER root",
     "targets": "roamkey fleet publish",
     "snapshot": "roamkey fleet publish",
     "timestamp": "roamkey fleet refresh",
 }
 
 
-def _rotate(arguments: argparse.Namespace) -> int:
-    _, publisher = _open(arguments)
-    version = publisher.rotate(arguments.role, now=datetime.now(UTC))
+def _revoke(arguments: argparse.Namespace) -> int:
+    from agent.fleet.revocations import find_reference, reissued
+
+    broker = _broker(arguments)
+    if broker is None:
+        return output.USAGE
+    folder, publisher, now = *_open(arguments), datetime.now(UTC)
+    published, revocations = publisher.published(), folder.revocations
+    reference, label = find_reference(published, arguments.token, folder.token_key)
+    issued = reissued(published, revision=publisher.next_version, issued=now)
+    if arguments.lift:
+        is_news = revocations.lift(reference)
+    else:
+        is_news = revocations.add(reference, at=now, why=arguments.why, label=label)
+    # Also what is no news is published: the last time may have been interrupted between the list and the bundle.
+    bodies = issued | revocations.part()
+    counted = sum(len(bodies[name]) for name in publisher.new_parts(bodies))
+    status = publisher.publish(bodies, now=now)
+    sent = _send(folder, publisher, broker)
+    done = {"reference": reference, "label": label, "new": is_news, "new_bytes": counted, "sent": sent}
+    if arguments.json:
+        output.print_json({**_plain(status), **done, "revoked": len(revocations.read())})
+    else:
+        word = "is no longer revoked" if arguments.lift else "is revoked"
+        before = "" if is_news else ", as before"
+        output.say(f"{label or 'That number'} {word}{before}; revision {status.version} says so ({counted} bytes).")
+    return output.OK
+
+
+def _rotate_key(arguments: argparse.Namespace) -> int:
+    from sync.backend.publisher import Publisher
+
+    publisher = Publisher(arguments.folder, root_keys=arguments.root_dir)
+    if arguments.role != "root" and (arguments.keys or arguments.threshold):
+        output.complain("--keys and --threshold are root's: the other roles have one key each, on line")
+        return output.USAGE
+    version = publisher.rotate(
+        arguments.role, now=datetime.now(UTC), keys=arguments.keys, threshold=arguments.threshold
+    )
     if arguments.json:
         output.print_json(_plain(publisher.status()))
     else:
@@ -288,17 +357,29 @@ class Broker:
         self.host, self.port, self.tls, self.root, self.mqtt = host, port, tls, root, mqtt
 
 
-async def _send(publisher: Publisher, broker: Broker, *, parts: bool) -> int:
+def _send(folder: FleetFolder, publisher: Publisher, broker: Broker, *, parts: bool = True, anew: bool = False) -> int:
+    """How many documents the broker took: of parts those that it does not have yet."""
     from sync.topics import FleetTopics
 
     if not broker.host:
         return 0
     topics = FleetTopics(fleet=publisher.fleet, root=broker.root)
+    name = f"{broker.host}:{broker.port}/{broker.root}"
+    known = frozenset() if anew else folder.announced(name)
+    has = set(known)
 
     async def announce(publish: Retain) -> int:
-        return await publisher.announce(lambda name, body: publish(topics.policy(name), body), parts=parts)
+        async def hand_over(document: str, body: bytes) -> None:
+            await publish(topics.policy(document), body)
+            if document.startswith("targets/"):
+                (has.add if body else has.discard)(document)
 
-    return await _with_broker(publisher, broker, announce)
+        return await publisher.announce(hand_over, parts=parts, known=known)
+
+    count = asyncio.run(_with_broker(publisher, broker, announce))
+    if has != known or anew:
+        folder.note_announced(name, has)
+    return count
 
 
 async def _retained(publisher: Publisher, broker: Broker, topic: str, body: bytes) -> int:

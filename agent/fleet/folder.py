@@ -3,6 +3,7 @@
     keys/         root, targets, snapshot, timestamp; token.key (references); break-glass.key (codes over the phone);
                   service-USE.pem: the backend's, one for each thing that it may sign (SERVICES)
     repository/   public: what `publish` makes
+    revoked.json  cards that are revoked whatever the fleet's files say; announced.json: which parts a broker has
 
 Signing the repository is sync/backend/publisher.py; what it says comes from source.py.
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Any
 
 from agent.core.break_glass import secret_of
 from agent.files import replace_durably
+from agent.fleet.revocations import Revocations
 from sync.backend.publisher import Publisher, PublisherError
 from sync.signing import SigningError, SigningKey, generate, load
 
@@ -33,10 +35,24 @@ class FleetFolder:
 
     @classmethod
     def create(
-        cls, path: Path, *, fleet: str, now: datetime, root_keys: int = 1, root_threshold: int = 1
+        cls,
+        path: Path,
+        *,
+        fleet: str,
+        now: datetime,
+        root_keys: int = 1,
+        root_threshold: int = 1,
+        root_folder: Path | None = None,
     ) -> FleetFolder:
         """All keys new. Raises PublisherError when there are keys already."""
-        Publisher.init(path, fleet=fleet, now=now, root_keys=root_keys, root_threshold=root_threshold)
+        Publisher.init(
+            path,
+            fleet=fleet,
+            now=now,
+            root_keys=root_keys,
+            root_threshold=root_threshold,
+            root_folder=root_folder,
+        )
         folder = cls(path)
         for use in SERVICES:
             replace_durably(folder.service_key_for(use), generate().private_pem)
@@ -47,6 +63,25 @@ class FleetFolder:
     @property
     def publisher(self) -> Publisher:
         return Publisher(self.path)
+
+    @property
+    def revocations(self) -> Revocations:
+        return Revocations(self.path / "revoked.json")
+
+    def announced(self, broker: str) -> frozenset[str]:
+        """The parts that this broker has taken. When nobody knows, none: then all are handed over again."""
+        return frozenset(self._announced().get(broker, ()))
+
+    def note_announced(self, broker: str, names: Iterable[str]) -> None:
+        noted = self._announced() | {broker: sorted(names)}
+        replace_durably(self.path / "announced.json", json.dumps(noted).encode())
+
+    def _announced(self) -> dict[str, list[str]]:
+        try:
+            found = json.loads((self.path / "announced.json").read_bytes())
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
 
     @property
     def service_key(self) -> Path:

@@ -12,7 +12,7 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import Any
 
 from securesystemslib.exceptions import KeyMismatchError
 from securesystemslib.signer import CryptoSigner, Key
+from tuf.api.exceptions import StorageError
 from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, TargetFile, Targets, Timestamp
 
 from sync import bundle
@@ -37,6 +38,19 @@ class PublisherError(Exception):
     """The repository cannot be made or changed; the text says what is wrong with it."""
 
 
+class SignaturesMissing(PublisherError):
+    """The next root waits for more of the root keys. What is signed is kept: the same call again adds signatures."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoleKeys:
+    """Of a role: how many keys must sign, how many there are, and how many private ones are on this machine."""
+
+    threshold: int
+    keys: int
+    here: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
     """What is published now. Times are those signed in the metadata."""
@@ -51,20 +65,38 @@ class Status:
     expires: Mapping[str, datetime]
     parts: int
     size_bytes: int
+    roles: Mapping[str, RoleKeys]
+    pending: tuple[str, ...]
 
 
 class Publisher:
-    """One fleet's repository folder. One writer at a time: a second one is refused, not waited for."""
+    """One fleet's repository folder. One writer at a time: a second one is refused, not waited for.
 
-    def __init__(self, folder: Path) -> None:
+    `root_keys`: where the root keys are while they are not in the folder: a stick from the safe.
+    """
+
+    def __init__(self, folder: Path, *, root_keys: Path | None = None) -> None:
         self._repository = folder / "repository"
         self._keys = folder / "keys"
+        self._root_keys = root_keys or self._keys
         if not (self._repository / bundle.TIMESTAMP).is_file():
             raise PublisherError(f"{folder} is no fleet folder: make one with `roamkey fleet init`")
 
     @classmethod
-    def init(cls, folder: Path, *, fleet: str, now: datetime, root_keys: int = 1, root_threshold: int = 1) -> Publisher:
-        """New keys, root version 1 and an empty first bundle. Refuses a folder that has keys already."""
+    def init(
+        cls,
+        folder: Path,
+        *,
+        fleet: str,
+        now: datetime,
+        root_keys: int = 1,
+        root_threshold: int = 1,
+        root_folder: Path | None = None,
+    ) -> Publisher:
+        """New keys, root version 1 and an empty first bundle. Refuses a folder that has keys already.
+
+        With a `root_folder` the root keys are written there, and were never on this disk.
+        """
         level(fleet, "fleet")
         if not 1 <= root_threshold <= root_keys:
             raise ValueError(f"{root_threshold} of {root_keys} root keys cannot be asked for")
@@ -77,7 +109,9 @@ class Publisher:
 
         now = _whole_seconds(now)
         root = Root(expires=now + ROOT_LIFETIME, unrecognized_fields={bundle.FLEET_FIELD: fleet})
-        root_signers = [_new_key(keys, f"root-{number}") for number in range(1, root_keys + 1)]
+        away = root_folder or keys
+        away.mkdir(parents=True, exist_ok=True, mode=0o700)
+        root_signers = [_new_key(away, f"root-{number}") for number in range(1, root_keys + 1)]
         for signer in root_signers:
             root.add_key(signer.public_key, Root.type)
         root.roles[Root.type].threshold = root_threshold
@@ -129,29 +163,70 @@ class Publisher:
             _write_timestamp(self._repository, self._signer("timestamp"), self.fleet, version, snapshot, moment)
         return self.status()
 
-    def rotate(self, role: str, *, now: datetime) -> int:
-        """Replace a role's keys (all of root's) and sign the next root with the old and the new root keys."""
+    def rotate(self, role: str, *, now: datetime, keys: int | None = None, threshold: int | None = None) -> int:
+        """Replace a role's keys (all of root's) and sign the next root with the old and the new root keys.
+
+        `keys` and `threshold` are root's new numbers. When fewer root keys are here than must sign, what is signed
+        waits and SignaturesMissing is raised; nothing is published before enough have signed.
+        """
         with self._alone():
             current = self._root()
-            version = current.signed.version
-            root = Metadata[Root].from_bytes(current.to_bytes()).signed
-            root.version, root.expires = version + 1, _whole_seconds(now) + ROOT_LIFETIME
-            old_root = self._root_signers(current.signed)
-            for keyid in list(root.roles[role].keyids):
-                root.revoke_key(keyid, role)
-            names = [f"root-{n + 1}" for n in range(len(old_root))] if role == Root.type else [role]
-            fresh = {f"{name}.v{version + 1}": CryptoSigner.generate_ed25519() for name in names}
-            for signer in fresh.values():
-                root.add_key(signer.public_key, role)
-            signed = Metadata(root)
-            for signer in [*old_root, *(fresh.values() if role == Root.type else ())]:
+            version = current.signed.version + 1
+            waiting = self._pending_path(role)
+            signed = self._pending(role, version) or self._next_root(current, role, now, keys, threshold)
+            for signer in (*self._signers(current.signed, Root.type), *self._signers(signed.signed, Root.type)):
                 signed.sign(signer, append=True)
-            for name, signer in fresh.items():
-                _write_key(self._keys / f"{name}.pem", signer)
-            _write(self._repository / bundle.metadata(Root.type, version + 1), signed.to_bytes())
+            verified = signed.signed.get_root_verification_result(
+                current.signed, signed.signed_bytes, signed.signatures
+            )
+            if not verified.verified:
+                _write(waiting, signed.to_bytes())
+                wanted, here = current.signed.roles[Root.type].threshold, len(verified.first.signed)
+                raise SignaturesMissing(
+                    f"{wanted} root keys must sign, {here} are in {self._root_keys} or have signed; what is signed is "
+                    f"kept: run the same again where the others are, or remove {waiting} to give it up"
+                )
+            _write(self._repository / bundle.metadata(Root.type, version), signed.to_bytes())
+            waiting.unlink(missing_ok=True)
         if role in ONLINE_ROLES:
             self._sign_anew(now)
-        return version + 1
+        return version
+
+    def _next_root(
+        self, current: Metadata[Root], role: str, now: datetime, keys: int | None, threshold: int | None
+    ) -> Metadata[Root]:
+        root = Metadata[Root].from_bytes(current.to_bytes()).signed
+        root.version, root.expires = root.version + 1, _whole_seconds(now) + ROOT_LIFETIME
+        before = list(root.roles[role].keyids)
+        for keyid in before:
+            root.revoke_key(keyid, role)
+        number = (keys or len(before)) if role == Root.type else 1
+        root.roles[role].threshold = (threshold or root.roles[role].threshold) if role == Root.type else 1
+        if root.roles[role].threshold > number:
+            raise PublisherError(f"{root.roles[role].threshold} of {number} root keys cannot be asked for")
+        names = [f"root-{n + 1}" for n in range(number)] if role == Root.type else [role]
+        for name in names:
+            signer = CryptoSigner.generate_ed25519()
+            root.add_key(signer.public_key, role)
+            _write_key((self._root_keys if role == Root.type else self._keys) / f"{name}.v{root.version}.pem", signer)
+        return Metadata(root)
+
+    def _pending(self, role: str, version: int) -> Metadata[Root] | None:
+        others = [each for each in self._waiting() if each != role]
+        if others:
+            path = self._pending_path(others[0])
+            raise PublisherError(f"a new key of {others[0]} waits for signatures: end that first, or remove {path}")
+        try:
+            signed = Metadata[Root].from_file(str(self._pending_path(role)))
+        except StorageError:
+            return None
+        return signed if signed.signed.version == version else None
+
+    def _waiting(self) -> list[str]:
+        return [role for role in (Root.type, *ONLINE_ROLES) if self._pending_path(role).exists()]
+
+    def _pending_path(self, role: str) -> Path:
+        return self._keys / f"pending-{role}.json"
 
     def status(self) -> Status:
         root = self._root().signed
@@ -169,13 +244,38 @@ class Publisher:
             expires={each.signed.type: each.signed.expires for each in (self._root(), targets, snapshot, timestamp)},
             parts=len(targets.signed.targets),
             size_bytes=sum(file.length for file in targets.signed.targets.values()),
+            roles={
+                name: RoleKeys(
+                    threshold=root.roles[name].threshold,
+                    keys=len(root.roles[name].keyids),
+                    here=len(self._signers(root, name)),
+                )
+                for name in (Root.type, *ONLINE_ROLES)
+            },
+            pending=tuple(self._waiting()),
         )
 
-    async def announce(self, publish: Callable[[str, bytes], Awaitable[None]], *, parts: bool = True) -> int:
-        """Hand every document to a carrier: parts first, timestamp last, then withdraw (empty) what is outdated."""
+    def published(self) -> dict[str, bytes]:
+        """The parts of the newest bundle, by name."""
+        targets = self._read(Targets.type).signed.targets
+        return {
+            name: (self._repository / bundle.part(file.hashes["sha256"])).read_bytes() for name, file in targets.items()
+        }
+
+    async def announce(
+        self,
+        publish: Callable[[str, bytes], Awaitable[None]],
+        *,
+        parts: bool = True,
+        known: Collection[str] = (),
+    ) -> int:
+        """Hand documents to a carrier: parts first, timestamp last, then withdraw (empty) what is outdated.
+
+        A part's name is its content, so what the carrier is `known` to have need not be handed to it again.
+        """
         count = 0
         for name in self._names():
-            if not parts and name.startswith("targets/"):
+            if name.startswith("targets/") and (not parts or name in known):
                 continue
             await publish(name, (self._repository / name).read_bytes())
             count += 1
@@ -196,11 +296,7 @@ class Publisher:
 
     def _sign_anew(self, now: datetime) -> None:
         """After a rotation: the same parts under the new keys, at once, as devices refuse the old ones from now on."""
-        targets = self._read(Targets.type).signed.targets
-        parts = {
-            name: (self._repository / bundle.part(file.hashes["sha256"])).read_bytes() for name, file in targets.items()
-        }
-        self.publish(parts, now=now)
+        self.publish(self.published(), now=now)
 
     def _prune(self) -> None:
         """Remove what no kept version names, and remember it: a broker keeps retained messages until told otherwise."""
@@ -259,15 +355,10 @@ class Publisher:
             raise PublisherError(f"the private key of role {role} is not in {self._keys}")
         return found[0]
 
-    def _root_signers(self, root: Root) -> list[CryptoSigner]:
-        found, threshold = self._signers(root, Root.type), root.roles[Root.type].threshold
-        if len(found) < threshold:
-            raise PublisherError(f"{threshold} root keys must sign, {len(found)} are in {self._keys}")
-        return found
-
     def _signers(self, root: Root, role: str) -> list[CryptoSigner]:
         """Of the private keys that are here, those that may sign this role."""
-        files = sorted(self._keys.glob(f"{role}*.pem"))
+        folders = dict.fromkeys((self._keys, self._root_keys if role == Root.type else self._keys))
+        files = [path for folder in folders for path in sorted(folder.glob(f"{role}*.pem"))]
         wanted = [root.get_key(keyid) for keyid in root.roles[role].keyids]
         found = (_read_key(path, public) for public in wanted for path in files)
         return [signer for signer in found if signer is not None]

@@ -242,7 +242,7 @@ def test_init_refuses_what_cannot_work(tmp_path: Path, arguments: list[str]) -> 
 
 def test_status_refresh_and_rotate_tell_their_versions(office: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fleet", "refresh", str(office)]) == 0
-    assert main(["fleet", "rotate", str(office), "timestamp"]) == 0
+    assert main(["fleet", "rotate-key", str(office), "timestamp"]) == 0
     assert main(["fleet", "status", str(office)]) == 0
     assert "timestamp" in capsys.readouterr().out
     assert main(["fleet", "status", str(office), "--json"]) == 0
