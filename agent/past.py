@@ -4,19 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
+from agent.core.answers import Kept
 from agent.core.budgets import Holdings
 from agent.core.facts import (
+    BackendAnswered,
     BudgetAsked,
     BudgetGranted,
+    CodeTried,
     Fact,
     JournalOpened,
+    OverrideReceived,
+    OverrideUsed,
     PinTried,
     SessionAuthorised,
     SessionEnded,
 )
-from agent.core.history import History, Visit
+from agent.core.history import MOST_ANSWERS, MOST_OVERRIDES, MOST_USED, History, Visit
+from agent.core.overrides import Override
 from agent.core.recollection import recalled, wanted_by
 from agent.journal import Journal
 from agent.wire import TYPES, open_envelope
@@ -70,6 +76,55 @@ def _since(journal: Journal, kind: type[Fact], sequence: int) -> Iterator[Fact]:
                 return
             yield record.fact
         before = page[-1].sequence
+
+
+def with_answers(history: History, journal: Journal) -> History:
+    """What the backend said counts from then, however often it was used since."""
+    for record in reversed(journal.recent(TYPES[BackendAnswered], limit=MOST_ANSWERS)):
+        fact = record.fact
+        if isinstance(fact, BackendAnswered) and fact.credential.is_identity:
+            kept = Kept(
+                verdict=fact.verdict,
+                answered_at=fact.answered_at,
+                boot=record.boot,
+                monotonic_ms=record.monotonic_ms,
+                keep=timedelta(seconds=fact.keep_s),
+            )
+            history = history.with_answer(fact.credential.reference, kept)
+    return history
+
+
+def with_overrides(history: History, journal: Journal) -> History:
+    """What was used up stays so; codes that were wrong count since the last right one."""
+    used = journal.recent(TYPES[OverrideUsed], limit=MOST_USED)
+    for record in reversed(journal.recent(TYPES[OverrideReceived], limit=MOST_OVERRIDES)):
+        fact = record.fact
+        if isinstance(fact, OverrideReceived):
+            override = Override(
+                id=fact.override,
+                token=fact.token,
+                waives=frozenset(fact.waives),
+                why=fact.why,
+                by=fact.by,
+                issued=fact.issued,
+                not_after=fact.not_after,
+                max_energy_wh=fact.max_energy_wh,
+                max_duration_s=fact.max_duration_s,
+                max_cost=fact.max_cost,
+                boot=record.boot,
+                received_ms=record.monotonic_ms,
+                jws=fact.jws,
+            )
+            history = history.with_override(override)
+    right = 0
+    for record in reversed(used):
+        if isinstance(record.fact, OverrideUsed):
+            history = history.with_used(record.fact.override, record.fact.counter)
+            right = record.sequence if record.fact.counter is not None else right
+    for record in reversed(journal.recent(TYPES[CodeTried], limit=REMEMBERED_TRIES)):
+        if record.sequence > right:
+            history = history.with_wrong_code(record.time)
+    return history
 
 
 def beginning_of(journal: Journal) -> datetime | None:

@@ -16,7 +16,7 @@ from agent.core.facts import BudgetAsked, BudgetGranted, Fact, SessionAuthorised
 def recalled(
     known: Holdings, granted: BudgetGranted | None, *, boot: str, received_ms: int, later: Iterable[Fact]
 ) -> Holdings:
-    """`known` is what the journal itself says. How long leases are here counts from the grant's record, on its clock."""
+    """`known` is what the journal itself says. How long leases are here counts from the grant's record."""
     if granted is None:
         return known
     held = {each.id: Held(lease=each, boot=boot, received_ms=received_ms) for each in granted.held}
