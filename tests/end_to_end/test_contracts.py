@@ -321,12 +321,10 @@ def test_a_fence_and_a_question_to_the_driver_stand_before_a_signature_and_no_to
                 here.until_delivered()
             finally:
                 listener.terminate()
-    heard = {}
+    heard: dict[bytes, bytes] = {}
     for line in capture.read_bytes().splitlines():
         topic, _, payload = line.partition(b" ")
-        heard[topic] = heard.get(topic, b"") + (
-            b"" if payload == b"(null)" else unfolded(bytes.fromhex(payload.decode()))
-        )
+        heard[topic] = heard.get(topic, b"") + (unfolded(payload) if payload != b"(null)" else b"")
     assert any(topic.endswith(b"up/records") for topic in heard)
     assert b"contract of van 7" in b"".join(heard.values()), "the records were read"
     for clear in (EMAID.encode(), TYPED.encode(), b"1234567-0", b"DE*8AA"):
