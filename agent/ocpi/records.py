@@ -45,24 +45,25 @@ DIMENSIONS = {
     "MIN_CURRENT": "min_current_a",
     "MAX_CURRENT": "max_current_a",
 }
+CDR_FIELDS = (
+    *("country_code", "party_id", "id", "start_date_time", "end_date_time", "stop_date_time", "session_id"),
+    *("cdr_token", "auth_id", "auth_method", "authorization_reference", "cdr_location", "location", "meter_id"),
+    *("currency", "tariffs", "charging_periods", "signed_data", "total_energy", "total_time"),
+    *("total_parking_time", "remark", "invoice_reference_id", "credit", "credit_reference_id"),
+    *("home_charging_compensation", "booking_id", "last_updated"),
+    *(total.value for total in Total),
+)
 SUMMED = frozenset(("energy_kwh", "time_h", "parking_h", "reservation_h"))
 NOT_PRICED = frozenset(("FLAT", "ENERGY_IMPORT", "ENERGY_EXPORT", "STATE_OF_CHARGE"))
 
 
 def _record(node: Node, version: Version | None) -> ChargeRecord:
-    node = node.know(
-        *("country_code", "party_id", "id", "start_date_time", "end_date_time", "stop_date_time", "session_id"),
-        *("cdr_token", "auth_id", "auth_method", "authorization_reference", "cdr_location", "location", "meter_id"),
-        *("currency", "tariffs", "charging_periods", "signed_data", "total_energy", "total_time"),
-        *("total_parking_time", "remark", "invoice_reference_id", "credit", "credit_reference_id"),
-        *("home_charging_compensation", "booking_id", "last_updated"),
-        *(total.value for total in Total),
-    )
+    node = node.know(*CDR_FIELDS)
     version = version or _record_version(node)
     stop = "end_date_time" if node.has("end_date_time") else "stop_date_time"
     if not node.has(stop):
         node.error(Code.MISSING_FIELD, "end_date_time", "The end of the session is missing")
-    stated = {total: _stated(node, total.value) for total in Total}
+    stated = {total: stated_total(node, total.value) for total in Total}
     tariffs = [_embedded_tariff(child, version) for _, child in node.children("tariffs")]
     return ChargeRecord(
         id=node.text("id", required=True) or "",
@@ -117,7 +118,7 @@ def _period(node: Node, index: int) -> Period:
     return replace(period, **values)  # type: ignore[arg-type]  # every name in DIMENSIONS is a Decimal field
 
 
-def _stated(node: Node, name: str) -> Stated | None:
+def stated_total(node: Node, name: str) -> Stated | None:
     """By its shape: a number (2.1.1), excl_vat and incl_vat (2.2.1), before_taxes and taxes (2.3.0)."""
     if isinstance(node.value.get(name), Decimal):
         return Stated(net=node.number(name), gross=None)

@@ -13,8 +13,8 @@ import pytest
 from agent.cli import main
 from agent.core.facts import SessionSigned
 from agent.core.tariff.calculator import price
-from agent.core.tariff.rounding import Rounding
 from agent.core.tariff.records import Total
+from agent.core.tariff.rounding import Rounding
 from agent.core.tariff.tariffs import Version
 from agent.core.tariff.verdicts import Verdict, compare
 from agent.exact_json import decimal_document
