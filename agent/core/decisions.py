@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from functools import lru_cache
 from typing import TypeVar
 
 from agent.core.instants import Instant
@@ -70,7 +71,7 @@ def decide(request: Request, policy: Policy | None, usage: Usage, now: Instant) 
     if found is SILENCE and policy is not None and request.token is not None:
         bounds = bounds_of(policy, request.token.group)
         if bounds is not None:
-            return Granted(limits=bounds.limits)
+            return granted_within(bounds.limits)
     warnings = by_severity(found.warnings)
     override = None
     if found.refusals:
@@ -90,6 +91,12 @@ def decide(request: Request, policy: Policy | None, usage: Usage, now: Instant) 
     if override is not None:
         limits = narrowed(limits, override, request)
     return Granted(limits=limits, warnings=warnings, override=override, waived=by_severity(found.refusals))
+
+
+@lru_cache(maxsize=1024)
+def granted_within(limits: Limits) -> Granted:
+    """With nothing more to say. A fleet has few such answers, and gives them often."""
+    return Granted(limits=limits)
 
 
 def outweighing(

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 from functools import lru_cache
 from operator import attrgetter
-from typing import TypeVar
 from zoneinfo import ZoneInfo
 
+from agent.core.answers import Whitelist
 from agent.core.countries import normalise_country
 from agent.core.credentials import Assurance
 from agent.core.instants import ClockQuality, Instant
@@ -55,7 +55,9 @@ from agent.core.tariff.tariffs import Basis
 from agent.core.terms import Schedule
 
 DAY_MINUTES = 24 * 60
-T = TypeVar("T")
+# Looked up once: to find a member of an enumeration takes longer than most of what is asked here.
+UNPROVEN, ACTIVE, RANDOM, LOSSY = ClockQuality.UNKNOWN, TokenStatus.ACTIVE, Assurance.RANDOM, Assurance.LOSSY
+ASKING = frozenset(each for each in Whitelist if each.asks)
 
 COVERED: frozenset[Check] = frozenset(
     {
@@ -112,7 +114,7 @@ class Bounds:
 def suspects(request: Request, policy: Policy | None, usage: Usage, now: Instant) -> list[Check] | None:
     """The covered rules that may object; None where nothing can be said at a glance. Missing data is suspect."""
     token, card, place, utc = request.token, request.credential, request.place, now.utc
-    if policy is None or token is None or now.quality is ClockQuality.UNKNOWN or utc < now.floor:
+    if policy is None or token is None or now.quality is UNPROVEN or utc < now.floor:
         return None
     bounds = bounds_of(policy, token.group)
     if bounds is None:
@@ -128,22 +130,18 @@ def suspects(request: Request, policy: Policy | None, usage: Usage, now: Instant
         request.crowded
         or request.lookup_failed
         or request.doubt is not None
-        or assurance is Assurance.RANDOM
+        or assurance is RANDOM
         or not card.reference
     ):
         found += CARD
-    if assurance is Assurance.LOSSY or bounds.demands:
+    if assurance is LOSSY or bounds.demands:
         found.append(assured_enough)
     if card.reference in policy.revoked:
         found.append(not_revoked)
-    if token.whitelist.asks:
+    if token.whitelist in ASKING:
         found.append(backend_agrees)
     begins, ends = token.not_before, token.until
-    if (
-        token.status is not TokenStatus.ACTIVE
-        or (begins is not None and utc < begins)
-        or (ends is not None and utc >= ends)
-    ):
+    if token.status is not ACTIVE or (begins is not None and utc < begins) or (ends is not None and utc >= ends):
         found.append(token_active)
 
     if bounds.networks is not None and plain_network(place.network or "") not in bounds.networks:
