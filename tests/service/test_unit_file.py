@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+import firmware_profiles
+
 SYSTEMD = Path(__file__).parents[2] / "systemd"
 EXPOSURE_TENTHS = 12  # promises.md: at most 1.2 as one process
 EXEC_START = "ExecStart=/opt/roamkey/.venv/bin/roamkey run --config /etc/roamkey/roamkey.toml"
@@ -96,13 +98,35 @@ def test_the_service_user_and_its_group_for_serial_ports_are_created(tmp_path):
     assert re.search(r"^dialout:.*:roamkey$", (tmp_path / "etc/group").read_text(), re.M)
 
 
-def test_each_udev_rule_is_made_of_matches_and_assignments_that_udev_knows():
+@pytest.mark.parametrize("rules", ["70-roamkey-serial.rules", "70-roamkey-readers.rules"])
+def test_each_udev_rule_is_made_of_matches_and_assignments_that_udev_knows(rules):
     known = re.compile(
-        r'(ACTION|SUBSYSTEM|ATTRS\{id(Vendor|Product)\}|GROUP|MODE|ENV\{ID_MM_DEVICE_IGNORE\}|GOTO|LABEL)(==|!=|=)"[^"]+"'
+        r"(ACTION|SUBSYSTEM|KERNEL|ATTRS?\{id(Vendor|Product)\}|GROUP|MODE"
+        r'|ENV\{(ID_MM_DEVICE_IGNORE|ID_INPUT|DEVTYPE)\}|GOTO|LABEL)(==|!=|=)"[^"]*"'
     )
-    for line in (SYSTEMD / "70-roamkey-serial.rules").read_text().splitlines():
-        if line and not line.startswith("#"):
-            assert all(known.fullmatch(part) for part in line.split(", ")), line
+    for line in (SYSTEMD / rules).read_text().splitlines():
+        if line and not line.startswith("# "):
+            assert all(known.fullmatch(part) for part in line.removeprefix("#").split(", ")), line
+
+
+def test_every_usb_reader_that_we_open_ourselves_has_its_udev_rule_and_its_kernel_modules_are_kept_away():
+    rules = (SYSTEMD / "70-roamkey-readers.rules").read_text()
+    blacklist = set(re.findall(r"^blacklist (\w+)$", (SYSTEMD / "roamkey-readers.modprobe.conf").read_text(), re.M))
+    ours = [firmware_profiles.load(each) for each in firmware_profiles.available()]
+    for profile in ours:
+        assert set(profile.kernel_conflicts) <= blacklist
+        for vendor, _, product in (each.partition(":") for each in profile.match.usb if profile.driver == "pn53x_usb"):
+            assert re.search(rf'ATTR{{idVendor}}=="{vendor}", ATTR{{idProduct}}=="[^"]*{product}', rules), profile.id
+
+
+def test_polkit_lets_exactly_our_user_reach_the_card_daemon():
+    rule = (SYSTEMD / "50-roamkey-pcsc.rules").read_text()
+    assert set(re.findall(r'action\.id == "([^"]+)"', rule)) == {
+        "org.debian.pcsc-lite.access_pcsc",
+        "org.debian.pcsc-lite.access_card",
+    }
+    assert re.findall(r'subject\.user == "([^"]+)"', rule) == ["roamkey"]
+    assert rule.count("polkit.Result.YES") == 1
 
 
 def test_the_folder_of_units_is_no_python_package():
