@@ -74,7 +74,8 @@ class VehicleWithWallet:
     bundle: TrustBundle
 
     def __call__(self, asked: dict[str, Any]) -> Any:
-        return {"contract": self.contract, "sign": self.sign, "install": self.install}[asked["do"]](asked)
+        acts = {"contract": self.contract, "challenge": given, "sign": self.sign, "install": self.install}
+        return acts[asked["do"]](asked)
 
     def contract(self, asked: dict[str, Any]) -> dict[str, Any]:
         [contract] = self.wallet.contracts
@@ -131,6 +132,11 @@ class VehicleWithWallet:
         return answer.contract.fingerprint
 
 
+def given(asked: dict[str, Any]) -> Any:
+    """The charger's challenge as it came."""
+    return asked["given"]
+
+
 def permitted(asked: Asked) -> Granted:
     return Granted(limits=Limits())
 
@@ -179,16 +185,21 @@ class BadVehicle:
 
     chain: tuple[Wish, ...]
     claimed: str = LEAF.name
+    challenge: bytes | None = None  # instead of the charger's
+    bad_signature: bool = False
 
     def __call__(self, asked: dict[str, Any]) -> Any:
         if asked["do"] == "contract":
             return {"chain": [each.der.hex() for each in self.chain], "emaid": self.claimed}
+        if asked["do"] == "challenge":
+            return asked["given"] if self.challenge is None else self.challenge.hex()
         request = authorization_request_of(bytes.fromhex(asked["fragment"]))
         prepared = to_be_signed(request)
         assert fragment_of(request).hex() == asked["fragment"]
         key = self.chain[0].key
         assert isinstance(key, ec.EllipticCurvePrivateKey)
-        signature = raw_signature(key.sign(prepared.signed_info, ec.ECDSA(hashes.SHA256())))
+        signature = bytearray(raw_signature(key.sign(prepared.signed_info, ec.ECDSA(hashes.SHA256()))))
+        signature[40] ^= self.bad_signature
         return {
             "references": [(each.id, each.digest.hex()) for each in prepared.references],
             "signature": signature.hex(),
@@ -240,11 +251,15 @@ REFUSALS: dict[str, tuple[BadVehicle, TrustBundle, str]] = {
     "not yet valid": (
         BadVehicle((CONTRACT.but(not_before=NOW + DAY), MO_SUB_2, MO_SUB_1)), own_trust(),
         "FAILED_CERTIFICATE_EXPIRED"),
+    "a bit of the signature": (
+        BadVehicle((CONTRACT, MO_SUB_2, MO_SUB_1), bad_signature=True), own_trust(), "FAILED_SIGNATURE_ERROR"),
+    "another challenge": (
+        BadVehicle((CONTRACT, MO_SUB_2, MO_SUB_1), challenge=bytes(16)), own_trust(), "FAILED_CHALLENGE_INVALID"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", REFUSALS)
-def test_what_our_verifier_refuses_does_not_charge(tmp_path: Path, own_pki: Path, name: str) -> None:
+def test_what_our_verifier_or_the_charger_refuses_does_not_charge(tmp_path: Path, own_pki: Path, name: str) -> None:
     vehicle, bundle, code = REFUSALS[name]
 
     session = charge(tmp_path / "session", own_pki, vehicle=vehicle, charger=a_charger(bundle))

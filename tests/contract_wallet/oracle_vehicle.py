@@ -80,6 +80,16 @@ def own_signature(elements: list[tuple[str, bytes]], key: object) -> Signature:
     return Signature(signed_info=info, signature_value=SignatureValue(value=bytes.fromhex(made["signature"])))
 
 
+stack_s_request = states.AuthorizationReq
+
+
+def own_request(**fields: Any) -> Any:
+    """With the charger's challenge, unless the vehicle is a bad one that brings its own."""
+    if "gen_challenge" in fields:
+        fields["gen_challenge"] = bytes.fromhex(ask("challenge", given=fields["gen_challenge"].hex()))
+    return stack_s_request(**fields)
+
+
 def hexed(chain: CertificateChain) -> list[str]:
     return [each.hex() for each in (chain.certificate, *chain.sub_certificates.certificates)]
 
@@ -109,6 +119,7 @@ states.load_cert = own_cert
 states.load_cert_chain = own_chain
 states.get_cert_cn = own_name
 states.create_signature = own_signature
+states.AuthorizationReq = own_request
 states.load_priv_key = lambda *path: None
 states.decrypt_priv_key = lambda **field: b""
 states.CertificateInstallation.process_message = installed_first
