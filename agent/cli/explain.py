@@ -43,7 +43,9 @@ def explain(decision: dict[str, Any]) -> list[str]:
     else:
         lines.append(
             f"  policy revision {policy['revision']}, {policy['age_s'] // 3600} h old, {policy['fingerprint'][:12]}"
+            + (f" ({policy['state']})" if "state" in policy else "")
         )
+    lines += asked_and_waived(decision)
     for reason in decision.get("reasons", []):
         level = f" (group {reason['group']})" if reason.get("group") else ""
         lines.append(f"  - {reason['code']}: {against(reason)}{level}, rule {reason['rule']}")
@@ -55,6 +57,21 @@ def explain(decision: dict[str, Any]) -> list[str]:
         f"OCPP 2.0.1 {decision['ocpp201']}, OICP {decision['oicp']}"
     )
     return lines
+
+
+def asked_and_waived(decision: dict[str, Any]) -> Iterator[str]:
+    """What the backend said, if it had to be asked, and whose override outweighed what."""
+    heard = decision.get("backend")
+    if heard is not None:
+        said = f"says {heard['verdict']}" if "verdict" in heard else f"is silent: {heard.get('silence', 'not asked')}"
+        before = f"; it said {heard['kept']} before" if "kept" in heard else ""
+        yield f"  asked  whitelist {decision.get('whitelist', '?')}: the backend {said}{before}"
+    if "mode" in decision:
+        yield f"  mode   {decision['mode']}, decided in {decision['waited_ms']} ms"
+    if "override" in decision:
+        yield f"  by override {decision['override']}, used up, of {decision['override_by']}: {decision['override_why']}"
+        for reason in decision.get("waived", []):
+            yield f"  ~ {reason['code']} outweighed: {against(reason)}, rule {reason['rule']}"
 
 
 def spelled(place: dict[str, Any]) -> Iterator[str]:

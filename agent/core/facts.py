@@ -14,6 +14,7 @@ from agent.core.budgets import Lease, LeaseUse, UsedUp, Want
 from agent.core.credentials import Credential
 from agent.core.instants import ClockQuality
 from agent.core.overrides import MostCost
+from agent.core.policy import Freshness
 from agent.core.prices import CostLimit, Prices
 from agent.core.reasons import Reason
 from agent.core.requests import Place
@@ -51,11 +52,12 @@ class EndReason(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyStamp:
-    """Which policy decided and how old it was."""
+    """Which policy decided and how old it was; `state` is its rung of the staleness ladder."""
 
     revision: int
     fingerprint: str
     age_s: int
+    state: Freshness | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

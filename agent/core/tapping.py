@@ -36,7 +36,7 @@ from agent.core.policy import Token, TokenStatus
 from agent.core.presence import Crowd, Presence, Tap, anonymous, lay_already, look, reader_back
 from agent.core.quotes import Quote
 from agent.core.requests import NOTHING, Given, Place, Request, Told, Usage
-from agent.core.rules import policy_age
+from agent.core.rules import freshness_at, policy_age
 from agent.core.sessions import Phase, Session, priced_by, start
 from agent.core.sites import Sites
 from agent.core.statuses import statuses_of
@@ -484,6 +484,7 @@ class Tapping:
                 revision=policy.revision,
                 fingerprint=policy.fingerprint,
                 age_s=int(policy_age(policy, now).total_seconds()),
+                state=freshness_at(policy, now),
             ),
             clock=now.quality,
             text=texts.refusal_text(reasons, language) if reasons else texts.say(granted, language),
