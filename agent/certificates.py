@@ -106,7 +106,7 @@ def read_all(pem: bytes) -> tuple[Certificate, ...]:
         raise CertificateError(f"it holds {len(blocks)} certificates, more than make sense")
     try:
         return tuple(_certificate(x509.load_pem_x509_certificate(block)) for block in blocks)
-    except (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.InvalidVersion) as error:
+    except (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.InvalidVersion) as error:
         raise CertificateError(f"a certificate in it cannot be read: {error}") from error
 
 
