@@ -7,14 +7,14 @@ The steps, each over the ledger's tables, none dependent on the order in which a
  4. Else: the same EVSE, begun within the window, and at the same time or of the same energy. A claim without an EVSE
     must be of the same network, and agree in both. The nearest pairs come first (a second counts as a Wh),
     then what was made first, then ids.
- 5. A claim that is left over where a session nearby has its claim already asks for it a second time.
+ 5. A claim for an EVSE and a start that have their claim already asks for it a second time.
  6. What is left: charges that we know nothing of, and sessions that nobody has billed.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
@@ -92,8 +92,8 @@ def reconcile(ledger: Ledger, tolerances: Tolerances) -> Iterator[Case]:
     _set_aside_repeated(database)
     _set_aside_credited(database)
     _pair_by_name(database)
+    _name_duplicates(database)
     _pair_by_place(database, tolerances)
-    _name_duplicates(database, tolerances)
     yield from _cases_of_claims(database, tolerances)
     for id, place, complete in database.execute(
         "SELECT o.id, o.place, o.complete FROM ours AS o LEFT JOIN pair ON pair.o = o.n WHERE pair.o IS NULL "
@@ -128,76 +128,75 @@ def _set_aside_credited(database: sqlite3.Connection) -> None:
 
 def _pair_by_name(database: sqlite3.Connection) -> None:
     database.execute("CREATE TEMP TABLE pair (c INTEGER UNIQUE, o INTEGER UNIQUE)")
-    for names in ("c.session = o.id", "c.reference = o.id", "c.reference = o.decision"):
+    for names in _NAMES:
         database.execute(
             "INSERT OR IGNORE INTO pair SELECT c.n, o.n FROM claim AS c JOIN ours AS o ON "
-            f"{names} WHERE c.state IS NULL ORDER BY ifnull(c.created, 0), c.key, o.id"
+            f"{names('c', 'o')} WHERE c.state IS NULL ORDER BY ifnull(c.created, 0), c.key, o.id"
         )
 
 
+_NAMES: Final[tuple[Callable[[str, str], str], ...]] = (
+    lambda claim, ours: f"{claim}.session = {ours}.id",
+    lambda claim, ours: f"{claim}.reference = {ours}.id",
+    lambda claim, ours: f"{claim}.reference = {ours}.decision",
+)
 _OVERLAP = "(c.start <= o.stop + :time AND ifnull(c.stop, c.start) >= o.start - :time)"
 _LIKE = "abs(c.energy - o.energy) <= max(:energy, o.energy * :percent / 100.0)"
 # Starts in ms and energies in mWh: a second counts as a Wh. What is unknown counts as the whole window.
 _FAR = (
     "ifnull(abs(c.start - o.start), ifnull(abs(c.stop - o.stop), :window)) + ifnull(abs(c.energy - o.energy), :window)"
 )
+_AWAY = "ifnull(abs(c.start - o.start), abs(c.stop - o.stop)) > :time"
 _FREE = "c.state IS NULL AND c.n NOT IN (SELECT c FROM pair) AND o.n NOT IN (SELECT o FROM pair)"
+_CANDIDATE = f"SELECT c.n, o.n, ifnull(c.created, 0), c.key, o.id, {_AWAY}, {_FAR} FROM claim AS c JOIN ours AS o"
 _SAME_EVSE = (
-    "SELECT c.n, o.n, ifnull(c.created, 0), c.key, o.id, "
-    + _FAR
-    + " AS far FROM claim AS c JOIN ours AS o ON o.evse = c.evse AND "
-    "o.start BETWEEN ifnull(c.start, c.stop - :longest) - :window AND ifnull(c.start, c.stop) + :window "
-    "WHERE c.evse IS NOT NULL AND (" + _OVERLAP + " OR " + _LIKE + " OR c.energy IS NULL) AND " + _FREE
+    f"{_CANDIDATE} ON o.evse = c.evse AND o.start BETWEEN ifnull(c.start, c.stop - :longest) - :window "
+    "AND ifnull(c.start, c.stop) + :window "
+    f"WHERE c.evse IS NOT NULL AND ({_OVERLAP} OR {_LIKE} OR c.energy IS NULL) AND {_FREE}"
 )
 _SAME_NETWORK = (
-    "SELECT c.n, o.n, ifnull(c.created, 0), c.key, o.id, "
-    + _FAR
-    + " AS far FROM claim AS c JOIN ours AS o ON o.network = c.party AND "
-    "o.start BETWEEN c.start - :time AND c.start + :time AND " + _LIKE + " WHERE c.evse IS NULL AND " + _FREE
+    f"{_CANDIDATE} ON o.network = c.party AND o.start BETWEEN c.start - :time AND c.start + :time AND {_LIKE} "
+    f"WHERE c.evse IS NULL AND {_FREE}"
 )
 
 
 def _pair_by_place(database: sqlite3.Connection, tolerances: Tolerances) -> None:
-    """The nearest first: candidates are sorted on disk, and each takes what is still free."""
+    """Those of the same time first; then what asks for one of these again is named, before the others look further."""
     bounds = _bounds(tolerances)
-    database.execute("CREATE TEMP TABLE near (c INTEGER, o INTEGER, made INTEGER, key TEXT, id TEXT, far INTEGER)")
+    database.execute(
+        "CREATE TEMP TABLE near (c INTEGER, o INTEGER, made INTEGER, key TEXT, id TEXT, away INTEGER, far INTEGER)"
+    )
     for candidates in (_SAME_EVSE, _SAME_NETWORK):
         database.execute(f"INSERT INTO near {candidates}", bounds)
-    database.execute("CREATE INDEX nearest ON near (far, made, key, id)")
+    database.execute("CREATE INDEX nearest ON near (away, far, made, key, id)")
     taken_c, taken_o = _flags(database, "claim"), _flags(database, "ours")
-    for c, o in database.execute("SELECT c, o FROM near ORDER BY far, made, key, id"):
-        if not taken_c[c] and not taken_o[o]:
-            taken_c[c] = taken_o[o] = 1
-            database.execute("INSERT INTO pair VALUES (?, ?)", (c, o))
+    for away in (0, 1):
+        for c, o in database.execute("SELECT c, o FROM near WHERE away = ? ORDER BY far, made, key, id", (away,)):
+            if not taken_c[c] and not taken_o[o]:
+                taken_c[c] = taken_o[o] = 1
+                database.execute("INSERT INTO pair VALUES (?, ?)", (c, o))
+        for (c,) in database.execute(_SECOND_AT_PLACE, bounds).fetchall():
+            taken_c[c] = 1
 
 
-def _name_duplicates(database: sqlite3.Connection, tolerances: Tolerances) -> None:
-    database.execute("CREATE INDEX near_claim ON near (c, far)")
-    taken = {"time": tolerances.time_s * 1000}
-    database.execute(
-        "UPDATE claim SET state = 'second', beside = (SELECT first.key FROM near JOIN pair ON pair.o = near.o "
-        "JOIN claim AS first ON first.n = pair.c JOIN ours AS o ON o.n = near.o WHERE near.c = claim.n "
-        "AND abs(claim.start - o.start) <= :time ORDER BY near.far, near.id LIMIT 1) "
-        "WHERE state IS NULL AND n NOT IN (SELECT c FROM pair) AND EXISTS (SELECT 1 FROM near JOIN pair ON "
-        "pair.o = near.o JOIN ours AS o ON o.n = near.o WHERE near.c = claim.n "
-        "AND abs(claim.start - o.start) <= :time)",
-        taken,
-    )
-    # One that names a session which another names, too, never became a candidate.
-    database.execute(
-        "UPDATE claim SET state = 'second', beside = (SELECT first.key FROM ours AS o JOIN pair ON pair.o = o.n "
-        "JOIN claim AS first ON first.n = pair.c WHERE o.id IN (claim.session, claim.reference) "
-        "OR o.decision = claim.reference LIMIT 1) WHERE state IS NULL AND n NOT IN (SELECT c FROM pair) AND "
-        "EXISTS (SELECT 1 FROM ours AS o WHERE o.id IN (claim.session, claim.reference) "
-        "OR o.decision = claim.reference)"
-    )
-    # Two of the same EVSE and time, of which one was paired by name.
-    database.execute(
-        "UPDATE claim SET state = 'second', beside = first.key FROM claim AS first JOIN pair ON pair.c = first.n "
-        "JOIN ours AS o ON o.n = pair.o WHERE claim.state IS NULL AND claim.n NOT IN (SELECT c FROM pair) "
-        "AND o.evse = claim.evse AND o.start BETWEEN claim.start - :time AND claim.start + :time",
-        taken,
-    )
+# A session that has its claim, and another claim for the same EVSE and start.
+_SECOND_AT_PLACE = (
+    "UPDATE claim SET state = 'second', beside = taken.key FROM "
+    "(SELECT o.evse, o.start, min(first.key) AS key FROM pair JOIN ours AS o ON o.n = pair.o "
+    "JOIN claim AS first ON first.n = pair.c GROUP BY o.evse, o.start) AS taken "
+    "WHERE claim.state IS NULL AND claim.n NOT IN (SELECT c FROM pair) AND taken.evse = claim.evse "
+    "AND taken.start BETWEEN claim.start - :time AND claim.start + :time RETURNING claim.n"
+)
+
+
+def _name_duplicates(database: sqlite3.Connection) -> None:
+    """Who names a session that another one names, too."""
+    for names in _NAMES:
+        database.execute(
+            "UPDATE claim SET state = 'second', beside = taken.key FROM (SELECT o.id, o.decision, first.key FROM pair "
+            "JOIN ours AS o ON o.n = pair.o JOIN claim AS first ON first.n = pair.c) AS taken "
+            f"WHERE claim.state IS NULL AND claim.n NOT IN (SELECT c FROM pair) AND {names('claim', 'taken')}"
+        )
 
 
 def _bounds(tolerances: Tolerances) -> Mapping[str, float]:
