@@ -238,6 +238,15 @@ class Contracts(Section):
         return self
 
 
+class Wallet(Section):
+    """A certified reader of phones' wallets, by the name of its installed plug-in (drivers/readers/wallets.py)."""
+
+    name: Name
+    plugin: Annotated[str, Field(min_length=1)]
+    port: str = ""
+    charger: Name
+
+
 class Cards(Section):
     """Keys with which cards prove themselves; without this section a card is what its UID says.
 
@@ -261,6 +270,7 @@ class Config(Section):
     gpsd: Gpsd | None = None
     contracts: Contracts | None = None
     cards: Cards | None = None
+    wallet: tuple[Wallet, ...] = ()
     profiles: Profiles = Profiles()
     reader: tuple[Reader, ...] = ()
     charger: tuple[Charger, ...] = ()
@@ -268,18 +278,23 @@ class Config(Section):
     @model_validator(mode="after")
     def wiring_is_whole(self) -> Config:
         for kind, names in (
-            ("reader", [each.name for each in self.reader]),
+            ("reader", [each.name for each in self.reader] + [each.name for each in self.wallet]),
             ("charger", [each.name for each in self.charger]),
         ):
             twice = sorted({name for name in names if names.count(name) > 1})
             if twice:
                 raise ValueError(f"two {kind}s are named {', '.join(twice)}")
         chargers = {each.name for each in self.charger}
-        for reader in self.reader:
-            if reader.charger not in chargers:
+        for name, charger in self.charger_of.items():
+            if charger not in chargers:
                 known = ", ".join(sorted(chargers)) or "none is configured"
-                raise ValueError(f"reader {reader.name} stands for charger {reader.charger!r}; chargers: {known}")
+                raise ValueError(f"reader {name} stands for charger {charger!r}; chargers: {known}")
         return self
+
+    @property
+    def charger_of(self) -> dict[str, str]:
+        """For which charger each reader stands, also those of wallets."""
+        return {each.name: each.charger for each in self.reader} | {each.name: each.charger for each in self.wallet}
 
     @property
     def state_folder(self) -> Path:

@@ -130,6 +130,7 @@ class Runtime:
             )
             for each in config.reader
         }
+        self.readers |= wallets_of(config)
         self.chargers: dict[str, Charger] = {each.name: self._charger(each.name) for each in config.charger}
         self.receiver = receiver_of(config)
         self._tasks: asyncio.TaskGroup | None = None
@@ -545,6 +546,15 @@ class Runtime:
         return carriers
 
 
+def wallets_of(config: Config) -> dict[str, Reader]:
+    """Raises WalletUnknown."""
+    if not config.wallet:
+        return {}
+    from drivers.readers.wallets import open_wallet
+
+    return {each.name: open_wallet(each.name, plugin=each.plugin, port=each.port) for each in config.wallet}
+
+
 def card_keys_of(config: Config, token_key: bytes) -> CardKeys | None:
     """Raises VaultError: without its keys a card would be believed for its UID alone."""
     if config.cards is None:
@@ -558,7 +568,7 @@ def setup_of(config: Config) -> Setup:
     sessions = config.sessions
     return Setup(
         version=VERSION,
-        readers={each.name: each.charger for each in config.reader},
+        readers=config.charger_of,
         chargers={
             each.name: Place(
                 evse=each.evse,

@@ -98,7 +98,7 @@ def read_contents(bodies: Mapping[str, bytes]) -> Contents:
     contents = read_policy(bodies[POLICY])
     people = _parse(PEOPLE, _People, bodies[PEOPLE])
     vehicles = _parse(VEHICLES, _Vehicles, bodies[VEHICLES])
-    keys = _parse(KEYS, _Keys, bodies[KEYS])
+    keys = read_keys(bodies[KEYS])
     if DEVICES in bodies:
         read_devices(bodies[DEVICES])
     _judge_trust(bodies)
@@ -108,7 +108,7 @@ def read_contents(bodies: Mapping[str, bytes]) -> Contents:
         revoked=read_revoked(bodies[REVOKED]) if REVOKED in bodies else frozenset(),
         drivers=_unique(PEOPLE, [_driver(each) for each in people.drivers]),
         vehicles=_unique(VEHICLES, [Vehicle(**each.model_dump()) for each in vehicles.vehicles]),
-        keys=tuple(_service_key(each) for each in keys.keys_),
+        keys=keys,
     )
 
 
@@ -166,6 +166,11 @@ def read_shard(name: str, body: bytes, contents: Contents) -> list[Token]:
                 raise DocumentUnfit(name, f"{where}: {field} {value!r} is not in the bundle")
         tokens[entry.reference] = Token(**{field: getattr(entry, field) for field in _TOKEN_FIELDS})
     return [tokens[reference] for reference in sorted(tokens)]
+
+
+def read_keys(body: bytes) -> tuple[ServiceKey, ...]:
+    """The backend's service keys, and what each may sign."""
+    return tuple(_service_key(each) for each in _parse(KEYS, _Keys, body).keys_)
 
 
 def read_devices(body: bytes) -> dict[str, dict[str, str]]:
@@ -653,7 +658,7 @@ class _Token(_Document):
     vehicle: Name | None = None
     offline: bool = True
     whitelist: Whitelist = Whitelist.ALLOWED
-    aliases: Annotated[tuple[Reference, ...], Field(max_length=8, strict=False)] = ()
+    aliases: Annotated[list[Reference], Field(max_length=16, validate_default=True), AfterValidator(tuple)] = []
 
 
 _TOKEN_FIELDS = tuple(_Token.model_fields)

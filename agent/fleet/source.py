@@ -2,7 +2,7 @@
 
     policy      stale_after_hours, expired_after_hours, alias_forms, [calendars.NAME], [groups.NAME], [budgets.NAME]
     drivers     [drivers.NAME] pin = "4711"           vehicles    [vehicles.NAME]
-    tokens      [[tokens]] uid = "04A1..."; a contract has emaid = ...
+    tokens      [[tokens]] uid = "04A1..."; a contract has emaid = ..., a pass in a phone's wallet wallet = ...
     sites       [matching], [sites.NAME]; may be missing
     contracts/  anchors.json, revocations.json, as agent/contracts/trust_documents.py reads them; or no such folder
     devices/    NAME.jwk: the public key that device NAME shows as vault/device.jwk, or a JWK Set of all it ever had
@@ -45,7 +45,7 @@ from agent.cache.documents import (
 )
 from agent.core.aliases import LOSING, Form, published
 from agent.core.contracts.emaid import read_typed_emaid
-from agent.core.credentials import alias_reference, contract_reference, key_check, reference
+from agent.core.credentials import alias_reference, contract_reference, key_check, reference, wallet_reference
 from agent.core.findings import Severity
 from agent.core.pins import PIN, hashed
 from agent.core.policy import Token
@@ -62,7 +62,8 @@ _SEPARATORS = re.compile(r"[\s:.-]")
 _POLICY_KEYS = ("stale_after_hours", "expired_after_hours", "calendars", "groups", "budgets")
 ALIAS_FORMS = "alias_forms"  # which parts of a UID readers of this fleet tell: stays here, its references do not
 _ALL_POLICY_KEYS = (*_POLICY_KEYS, ALIAS_FORMS)
-TOKEN_COLUMNS = ("uid", "emaid", *(name for name in entry_keys("token") if name not in ("reference", "aliases")))
+MADE_HERE = ("reference", "aliases")  # of a token, from its number
+TOKEN_COLUMNS = ("uid", "emaid", "wallet", *(name for name in entry_keys("token") if name not in MADE_HERE))
 DRIVER_COLUMNS = ("id", "language", "cost_centre", "pin")
 VEHICLE_COLUMNS = ("id", "cost_centre")
 # A site with several charging points has as many rows.
@@ -503,12 +504,12 @@ class _Tokens:
         if fields.pop("aliases", None) is not None:
             self._remarks.append(spot.remark(Code.UNKNOWN_KEY, "made from the UID and alias_forms", "aliases"))
         aliases = self._aliases_of(fields)
-        kind = "emaid" if "emaid" in fields and "uid" not in fields else "uid"
+        kind = next((each for each in ("uid", "emaid", "wallet") if each in fields), "uid")
         named = reference_of(fields.pop(kind, None), kind, self._key)
         if isinstance(named, Wrong):
             self._remarks.append(spot.remark(Code.WRONG_VALUE, named, kind))
         elif ("tokens", named) in self.spots:
-            what = "card" if kind == "uid" else "contract"
+            what = {"uid": "card", "emaid": "contract"}.get(kind, "wallet's pass")
             told = f"is the same {what} as in {self.spots['tokens', named]}"
             self._remarks.append(spot.remark(Code.TWICE, told, kind))
         token_reference = "0" * 64 if isinstance(named, Wrong) else str(named)
@@ -560,6 +561,8 @@ def reference_of(value: object, kind: str, token_key: bytes) -> str:
     if kind == "uid":
         uid = canonical_uid(value)
         return uid if isinstance(uid, Wrong) else reference(token_key, uid)
+    if kind == "wallet":
+        return wallet_reference(token_key, value.encode()) if isinstance(value, str) and value else Wrong("is empty")
     try:
         return contract_reference(token_key, read_typed_emaid(value if isinstance(value, str) else "").canonical)
     except ValueError:
