@@ -15,6 +15,7 @@ from enum import StrEnum
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
+from agent.core.answers import Whitelist
 from agent.core.decisions import Granted, decide
 from agent.core.facts import (
     Checkpoint,
@@ -34,6 +35,7 @@ from agent.core.policy import Group, Policy, Token
 from agent.core.requests import Given, Request, Usage
 from agent.core.sessions import Session, cost_so_far, fold
 from agent.evidence.document import Evidence, NotEvidence, from_bytes
+from agent.evidence.proofs import papers_of
 from agent.journal.verification import Anchor, verify
 from agent.ocpi.quotes import quote_of
 from agent.signed_meter import OCMF, Unopened, records_of
@@ -291,7 +293,7 @@ def _decision_began_it(case: _Case) -> Iterator[str]:
         yield "the decision that began the session is not among the records, once"
         return
     decision, record = made[0]
-    if decision.outcome is not Outcome.GRANTED:
+    if decision.outcome not in (Outcome.GRANTED, Outcome.OVERRIDE):
         yield "the decision was a refusal"
     same = (decision.credential, decision.holder, decision.place, decision.charger, decision.max_energy_wh)
     if same != (begun.credential, begun.holder, begun.place, begun.charger, begun.max_energy_wh):
@@ -336,7 +338,16 @@ def _rules_grant_it(case: _Case) -> Iterator[str]:
         parent=holder.parent,
         driver=holder.driver,
         vehicle=holder.vehicle,
+        whitelist=decision.whitelist or Whitelist.ALLOWED,
     )
+    papers = papers_of(
+        decision,
+        record,
+        [each.fact for each in case.records],
+        case.good,
+        (case.evidence.fleet, case.evidence.device),
+    )
+    yield from papers.flaws
     asked = Request(
         credential=decision.credential,
         token=token,
@@ -345,8 +356,9 @@ def _rules_grant_it(case: _Case) -> Iterator[str]:
         prices=decision.prices,
         soc_percent=decision.soc_percent,
         given=Given(pin=PinState.RIGHT if decision.pin_proven else None, odometer_km=decision.odometer_km),
+        heard=decision.backend,
     )
-    again = decide(asked, policy, Usage(), _instant_of(record))
+    again = decide(asked, policy, Usage(overrides=papers.overrides), _instant_of(record))
     if not isinstance(again, Granted):
         yield from (
             f"asked again, rule {reason.rule} refuses: {reason.code.value} ({reason.observed}, allowed {reason.limit})"
@@ -354,7 +366,9 @@ def _rules_grant_it(case: _Case) -> Iterator[str]:
         )
     elif again.limits.max_energy_wh != decision.max_energy_wh:
         yield f"its limit was {decision.max_energy_wh} Wh, the policy says {again.limits.max_energy_wh} Wh"
-    case.told = f"asked again, they grant it to group {holder.group}"
+    elif papers.overrides and again.override is None:
+        yield "asked again, they grant it without the override that was used up"
+    case.told = "; ".join((f"asked again, they grant it to group {holder.group}", *papers.told))
 
 
 def _meter_signed_it(case: _Case) -> Iterator[str]:
