@@ -10,11 +10,14 @@ from decimal import Decimal
 from pathlib import Path
 
 from agent.core.answers import Verdict
+from agent.core.budgets import Lease, LeaseUse, UsedUp, Want
 from agent.core.credentials import Assurance, Credential, reference
 from agent.core.facts import (
     AgentStarted,
     AgentStopped,
     BackendAnswered,
+    BudgetAsked,
+    BudgetGranted,
     ChargerFaulted,
     ChargerFound,
     ChargerLost,
@@ -203,6 +206,19 @@ def a_refusal() -> DecisionMade:
     )
 
 
+LEASE = Lease(
+    id="0c6a2f1e-9d2b-4f7a-8a53-3f6f2a5b9e10",
+    budget="drivers/d-041",
+    journal=JOURNAL,
+    amount=120_000_000,
+    per_session=60_000_000,
+    not_before=MORNING - timedelta(minutes=5),
+    spend_until=MORNING + timedelta(days=3),
+    settle_by=MORNING + timedelta(days=10),
+    issued_at=MORNING,
+    number=41,
+)
+
 SAMPLES: tuple[Fact, ...] = (
     a_refusal(),
     BackendAnswered(
@@ -237,6 +253,20 @@ SAMPLES: tuple[Fact, ...] = (
         counter=7,
     ),
     CodeTried(credential=CARD, reader="front"),
+    BudgetGranted(
+        message=1_772_436_600,
+        newest=41,
+        held=(LEASE,),
+        leases=(LeaseUse(lease=LEASE.id, budget=LEASE.budget, amount=0, consumed=0, reserved=0, count=0),),
+        used_up=(UsedUp(budget="vans", until=MORNING + timedelta(days=29)),),
+    ),
+    BudgetAsked(
+        wants=(Want(budget="drivers/d-041", need=60_000_000),),
+        closed=(LeaseUse(lease="b1f0", budget="vans", amount=0, consumed=18_250, reserved=0, count=7),),
+        leases=(
+            LeaseUse(lease=LEASE.id, budget=LEASE.budget, amount=0, consumed=41_870_000, reserved=60_000_000, count=3),
+        ),
+    ),
     PinTried(driver="d-041", salt="9f2d4c51", right=False),
     authorised(),
     SessionPriced(session="s-1", sha256=sha256_of(TARIFF), document=TARIFF, zone="Europe/Berlin"),

@@ -22,8 +22,9 @@ from sync import signing
 from sync.backend.records import Record, read_record
 from sync.backend.store import Delivery, Store
 from sync.batch import Codec, codec_of, unpack
+from sync.grants import GRANT_TYP, parse_grant
 from sync.messages import ACK_TYP, Acknowledgement, BadMessage, Hello, parse_acknowledgement, parse_hello
-from tests.journal.samples import SAMPLES, SOURCE
+from tests.journal.samples import LEASE, SAMPLES, SOURCE
 from tests.journal.write_golden import FOLDER as RECORDS
 from tests.journal.write_golden import golden_bytes, golden_file
 from tests.wire_documents import wire_schemas
@@ -69,7 +70,9 @@ def test_a_golden_record_fits_the_schema_of_its_kind_and_of_every_record(fact: F
     assert not any(fits(name.removesuffix(".json"), event) for name in others if name not in MESSAGE_SCHEMAS)
 
 
-MESSAGE_SCHEMAS = {"hello.json", "ack.json", "status.json", "checkpoint-claims.json"}
+MESSAGE_SCHEMAS = {"hello.json", "ack.json", "status.json", "checkpoint-claims.json", "grant.json"} | {
+    f"{name}.json" for name in ("question", "answer", "override")
+}
 
 
 @pytest.mark.parametrize("fact", SAMPLES, ids=NAMES)
@@ -124,6 +127,26 @@ def test_golden_acknowledgements_are_signed_by_the_golden_key_and_read(name: str
     claims = signing.verify(golden(f"{name}.jws"), {signing.thumbprint(key): key}, typ=ACK_TYP)
     assert claims == json.loads(golden(f"{name}.json"))
     assert parse_acknowledgement(claims).through == 4
+
+
+def test_the_golden_grant_is_signed_fits_its_schema_and_is_read() -> None:
+    key = golden("grant.jwk").decode()
+    claims = signing.verify(golden("grant.jws"), {signing.thumbprint(key): key}, typ=GRANT_TYP)
+    assert claims == json.loads(golden("grant.json"))
+    assert fits("grant", claims)
+    grant = parse_grant(claims)
+    assert (grant.leases[0].id, grant.leases[0].amount, grant.leases[0].replaces) == (LEASE.id, LEASE.amount, ("b1f0",))
+    assert grant.to_claims(issued_at_s=claims["iat"]) == claims
+
+
+GRANT = json.loads((MESSAGES / "grant.json").read_bytes())
+
+
+def test_the_schema_of_a_grant_says_what_its_reader_takes() -> None:
+    judged = [(accepted(parse_grant, each), fits("grant", each)) for each in spoilt(GRANT)]
+    assert len(judged) > 500
+    assert any(fit for _, fit in judged)
+    assert sum(fit and not taken for taken, fit in judged) == 0
 
 
 def golden_journal() -> list[bytes]:

@@ -95,6 +95,7 @@ def document() -> dict[str, Any]:
             "ack": channel(PLACE.ack, "Where the backend stands, for one device.", "ack"),
             "ask": channel(PLACE.ask, "Live questions: may this token charge here?", "question"),
             "answer": channel(PLACE.answer, "Signed answers to live questions.", "answer"),
+            "grant": channel(PLACE.grant, "Retained: the leases of budgets that a device holds.", "grant"),
             "override": channel(PLACE.override, "Retained: one-time overrides that may still be used.", "override"),
             "policyMetadata": channel(
                 FLEET.policy("metadata/1.root.json").replace("1-root", "{name}"),
@@ -117,6 +118,7 @@ def document() -> dict[str, Any]:
             "acknowledge": operation("send", "ack", "After each commit, and after each hello.", "ack"),
             "takeQuestion": operation("receive", "ask", "Answer within its deadline, or not at all.", "question"),
             "answerQuestion": operation("send", "answer", "Bound to the question's bytes.", "answer"),
+            "lend": operation("send", "grant", "After each change, all of it.", "grant", retain=True),
             "override": operation(
                 "send", "override", "All that may still be used, one a line.", "override", retain=True
             ),
@@ -133,6 +135,7 @@ def document() -> dict[str, Any]:
                 "ack": ack,
                 "question": {"name": "question", "contentType": "application/json", "payload": schema("question")},
                 "answer": {**jws, "name": "answer", "title": "Signed answer to a live question"},
+                "grant": {**jws, "name": "grant", "title": "Signed leases of budgets"},
                 "override": {**jws, "name": "override", "title": "Signed one-time overrides, one a line"},
                 "policyDocument": {
                     "name": "policyDocument",
@@ -143,7 +146,7 @@ def document() -> dict[str, Any]:
             },
             "schemas": {
                 name.replace(".", "_").replace("-", "_"): schema(name)
-                for name in ("record", "ack", "checkpoint-claims", "answer", "override", *kinds)
+                for name in ("record", "ack", "checkpoint-claims", "answer", "override", "grant", *kinds)
             },
             "parameters": {
                 "fleet": {"description": "the fleet's name"},

@@ -15,7 +15,7 @@ from agent.core.facts import Fact
 from agent.core.instants import ClockQuality
 from agent.core.statuses import TABLE
 from agent.wire import NAMESPACE, TYPES, subject_of
-from sync import claims, messages, overrides, questions
+from sync import claims, grants, messages, overrides, questions
 from sync.signing import MAX_TOKEN_BYTES
 from tests.journal.samples import SAMPLES
 from tests.wire_documents.wire_words import ATTRIBUTES, SAID, meaning
@@ -50,6 +50,7 @@ def schemas() -> dict[str, dict[str, Any]]:
         "question.json": question(),
         "answer.json": answer(),
         "override.json": override(),
+        "grant.json": grant(),
     }
 
 
@@ -379,6 +380,65 @@ def override() -> dict[str, Any]:
                 "required": ["currency", "gross"],
                 "properties": {"currency": {"type": "string", "pattern": "^[A-Z]{3}$"}, "gross": amount},
             },
+        },
+    }
+
+
+def grant() -> dict[str, Any]:
+    moment = {"type": "string", "pattern": MOMENT["pattern"]}
+    amount = {"type": "integer", "minimum": 0, "maximum": 2**53 - 1}
+    lease = {
+        "type": "object",
+        "required": ["id", "budget", "journal", "amount", "per_session", "not_before", "spend_until", "settle_by"]
+        + ["issued_at", "number"],
+        "properties": {
+            **{name: name_of(meaning("Lease", name), 64) for name in ("id", "journal")},
+            "budget": name_of(meaning("Lease", "budget"), 160),
+            **{name: {**amount, "description": meaning("Lease", name)} for name in ("amount", "per_session", "number")},
+            **{
+                name: {**moment, "description": meaning("Lease", name)}
+                for name in ("not_before", "spend_until", "settle_by", "issued_at")
+            },
+            "replaces": {
+                "type": "array",
+                "description": "leases that the device gives back when it takes this one",
+                "items": name_of("id of a lease", 64, least=0),
+            },
+        },
+    }
+    used_up = {
+        "type": "object",
+        "required": ["budget", "until"],
+        "properties": {
+            "budget": name_of(meaning("UsedUp", "budget"), 160),
+            "until": {**moment, "description": meaning("UsedUp", "until")},
+        },
+    }
+    return {
+        "$schema": DIALECT,
+        "$id": "urn:roamkey:schema:grant:1",
+        "title": "grant",
+        "description": f"The claims of a grant; it travels as a compact JWS of type {grants.GRANT_TYP}, "
+        f"at most {MAX_TOKEN_BYTES} bytes.",
+        "type": "object",
+        "required": ["fleet", "device", "number", "leases"],
+        "properties": {
+            "fleet": name_of("the fleet", 64),
+            "device": name_of("the device it is for", 64),
+            "number": {**amount, "description": "grows with every grant to this device; an older one says nothing new"},
+            "leases": {
+                "type": "array",
+                "description": "every lease that the backend counts as open at this device",
+                "maxItems": grants.MAX_LEASES,
+                "items": lease,
+            },
+            "used_up": {
+                "type": "array",
+                "description": "budgets of which nothing is left to lend to this device",
+                "maxItems": grants.MAX_USED_UP,
+                "items": used_up,
+            },
+            "iat": {**MOMENT_S, "description": "when it was signed, seconds since 1970"},
         },
     }
 

@@ -44,6 +44,7 @@ def topics() -> str:
             (shown(of_device.ask), "device", "1", "no", "a live question"),
             (shown(of_device.ack), "backend", "1", "no", "acknowledgement"),
             (shown(of_device.answer), "backend", "1", "no", "the answer to a live question"),
+            (shown(of_device.grant), "backend", "1", "yes", "leases of budgets"),
             (shown(of_device.override), "backend", "1", "yes", "one-time overrides, one a line"),
             (shown(of_fleet.policy_timestamp), "backend", "1", "yes", "TUF metadata `timestamp.json`"),
             (
@@ -219,6 +220,7 @@ BLOCKS: Final[dict[str, Callable[[], str]]] = {
     "status fields": message_fields("status"),
     "question fields": message_fields("question"),
     "answer fields": message_fields("answer"),
+    "grant fields": message_fields("grant"),
     "override fields": message_fields("override"),
     "limits": limits,
 }
