@@ -16,7 +16,7 @@ DEBIAN_NEEDS := mosquitto:mosquitto mosquitto-clients:mosquitto_sub systemd:syst
 # Every file's hash is checked. What has no wheel (pyDes) is built with locked tools: no other is fetched on the way.
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --use-pep517
 
-.PHONY: setup demo test check fast bench crash fuzz needs node docs lock interop clean
+.PHONY: setup demo test check fast bench peers crash fuzz needs node docs lock interop clean
 .DEFAULT_GOAL := setup
 
 setup: $(VENV)/.runtime
@@ -83,7 +83,17 @@ node: $(NODE_ROOMS:%=%/node_modules/.package-lock.json)
 	npm ci --prefix $* --ignore-scripts --no-audit --no-fund
 	@touch $@
 
+# The policy engines of others, in an environment of their own: 90 MB that nobody needs but who compares with them.
+peers: .peers/.made
+
+.peers/.made: tests/benchmarks/peers/peers.lock
+	$(PYTHON) -m venv --clear .peers
+	.peers/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: \
+	  --require-hashes -r tests/benchmarks/peers/peers.lock
+	@touch $@
+
 # One of them: make bench NAME=drain (make bench LIST=1 tells the names). Small and once: make bench QUICK=1
+# `decisions` compares with other policy engines where `make peers` has brought them.
 bench: needs $(VENV)/.dev
 	$(BIN)/python -m tests.benchmarks.runner $(if $(NAME),--only $(NAME)) $(if $(QUICK),--quick) $(if $(LIST),--list)
 
@@ -122,4 +132,4 @@ lock: $(VENV)/.dev
 	$(LOCK) --group build --constraint requirements-dev.lock --output-file requirements-build.lock
 
 clean:
-	rm -rf $(VENV) .oracle build dist
+	rm -rf $(VENV) .oracle .peers build dist
