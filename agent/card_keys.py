@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from agent.core.credentials import key_check, reference
 from agent.files import replace_durably
+from agent.sun_counters import SunCounters
 from agent.vault import VaultError
 from drivers.cards.apdu import NotGenuine
 from drivers.cards.proof import CardKey, Scheme
@@ -46,8 +47,9 @@ class _Sealed:
 class CardKeyBox:
     """A drivers.cards.proof.CardKeys. Asked on the readers' threads: what it knows is replaced whole, never changed."""
 
-    def __init__(self, path: Path, *, seal: bytes, token_key: bytes) -> None:
+    def __init__(self, path: Path, *, seal: bytes, token_key: bytes, counters: Path | None = None) -> None:
         self._path = path
+        self._counters = SunCounters(counters or path.with_suffix(".counters"), token_key=token_key)
         self._seal = AESGCM(seal)
         self._token_key = token_key
         self._stamp = _stamp(path)
@@ -77,6 +79,10 @@ class CardKeyBox:
         except VaultError as error:
             log.error("card keys: %s", error)
             raise NotGenuine("the key of this card is damaged") from error  # there is one, so the UID does not do
+
+    def advance(self, uid: bytes, counter: int) -> bool:
+        """A drivers.cards.sdm.Counters, too: a tag's message is believed once."""
+        return self._counters.advance(uid, counter)
 
     def introductions(self) -> tuple[CardKey, ...]:
         return self._content.introductions
@@ -117,7 +123,13 @@ class CardKeyBox:
         return _Sealed(cards=document["cards"], introductions=introductions)
 
     def _sealed(self, name: str, key: CardKey) -> str:
-        plain = {"scheme": key.scheme, "key_no": key.key_no, "key": key.key.hex(), "application": key.application.hex()}
+        plain = {
+            "scheme": key.scheme,
+            "key_no": key.key_no,
+            "key": key.key.hex(),
+            "application": key.application.hex(),
+            "meta": key.meta.hex(),
+        }
         nonce = secrets.token_bytes(NONCE_BYTES)
         secret = self._seal.encrypt(nonce, json.dumps(plain).encode(), _DOMAIN + name.encode())
         return base64.b64encode(nonce + secret).decode()
@@ -131,6 +143,7 @@ class CardKeyBox:
                 key_no=plain["key_no"],
                 key=bytes.fromhex(plain["key"]),
                 application=bytes.fromhex(plain["application"]),
+                meta=bytes.fromhex(plain["meta"]),
             )
         except (InvalidTag, ValueError, KeyError, TypeError) as error:
             raise VaultError(

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Generic, Protocol, TypeVar, assert_never
 
-from drivers.cards import aes, ev1, ev2
+from drivers.cards import aes, ev1, ev2, sdm
 from drivers.cards.apdu import (
     ILLEGAL_COMMAND,
     NO_APPLICATION,
@@ -25,6 +25,7 @@ from drivers.cards.apdu import (
     iso,
     native,
 )
+from drivers.cards.ndef import read_url
 from drivers.cards.phones import is_phone
 from drivers.readers.reader import Assurance, Card, Doubt, Technology
 
@@ -44,16 +45,23 @@ class Scheme(StrEnum):
     DESFIRE_EV1 = "desfire-ev1"
     DESFIRE_EV2 = "desfire-ev2"
     NTAG_424 = "ntag-424"
+    SUN = (
+        "sun"  # a message that the tag makes at each read (sdm.py): it names the card, and proves less than the others
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CardKey:
-    """A key that can do nothing but authenticate. `application` is DESFire's, most significant byte first."""
+    """A key that can do nothing but authenticate. `application` is DESFire's, most significant byte first.
+
+    For SUN `key` is SDMFileRead's, and `meta` is SDMMetaRead's: in an introduction it is all that matters.
+    """
 
     scheme: Scheme
     key_no: int
     key: bytes = field(repr=False)
     application: bytes = b""
+    meta: bytes = field(default=b"", repr=False)
 
 
 class CardKeys(Protocol):
@@ -151,8 +159,32 @@ class Proving:
             return card
         if card.assurance is Assurance.RANDOM:
             return self._introduced(card, open_link)
-        key = self._keys.own(card.uid)
-        return card if key is None else _own_proof(card, key, open_link)
+        return self._own_proof(card, open_link, otherwise=card)
+
+    def _own_proof(self, card: Card, open_link: OpenLink, *, otherwise: Card) -> Card:
+        """If there is a key for this card, it is authenticated or nobody from here on (never back to the UID)."""
+        try:
+            key = self._keys.own(card.uid)
+            if key is None:
+                return otherwise
+            if key.scheme is Scheme.SUN:
+                uid, proves = self._by_message(open_link().transceive, key), Assurance.STATIC
+            else:
+                uid, proves = true_uid(open_link().transceive, key), Assurance.AUTHENTICATED
+        except CardTorn:
+            raise
+        except CardError:
+            return replace(card, doubt=Doubt.NOT_GENUINE)
+        if not aes.same(uid, card.uid):
+            return replace(card, doubt=Doubt.NOT_GENUINE)
+        return replace(card, assurance=proves)
+
+    def _by_message(self, transceive: Transceive, key: CardKey) -> bytes:
+        """A message could have been read in advance: it is believed once, and is no authentication of the card."""
+        if not isinstance(self._keys, sdm.Counters):
+            raise NotGenuine("nobody keeps this tag's counter")
+        keys = sdm.Keys(file=key.key, meta=key.meta or None)
+        return sdm.accepted(read_url(transceive), keys, sdm.Layout(), self._keys).uid
 
     def _introduced(self, card: Card, open_link: OpenLink) -> Card:
         before = self._known
@@ -164,7 +196,7 @@ class Proving:
             return card
         for key in self._keys.introductions():
             try:
-                uid = true_uid(link.transceive, key)
+                uid = _introduced_uid(link.transceive, key)
             except CardRefused as error:
                 if error.status in NOT_OF_THIS_FAMILY:
                     continue
@@ -172,9 +204,8 @@ class Proving:
             except NotGenuine:
                 return replace(card, doubt=Doubt.NOT_GENUINE)
             named = Card(uid=uid, technology=card.technology, assurance=Assurance.STATIC)
-            own = self._keys.own(uid)
             # Whoever knows the introduction key can say any name: without the card's own key it is a name, no proof.
-            return named if own is None else _own_proof(named, own, lambda: link)
+            return self._own_proof(named, lambda: link, otherwise=named)
         return replace(card, doubt=Doubt.PHONE) if _sure(is_phone, link) else card
 
 
@@ -190,6 +221,8 @@ def true_uid(transceive: Transceive, key: CardKey) -> bytes:
         case Scheme.NTAG_424:
             iso(transceive, NTAG_APPLICATION)
             return ev2.authenticate(transceive, key.key, key.key_no).card_uid()
+        case Scheme.SUN:
+            raise ValueError("a message is no authentication")
         case _:
             assert_never(key.scheme)
 
@@ -201,17 +234,10 @@ def select(transceive: Transceive, application: bytes) -> None:
         raise CardRefused("its application", answer.status)
 
 
-def _own_proof(card: Card, key: CardKey, open_link: OpenLink) -> Card:
-    """There is a key for this card: from here on it is authenticated or nobody (never back to the UID)."""
-    try:
-        uid = true_uid(open_link().transceive, key)
-    except CardTorn:
-        raise
-    except CardError:
-        return replace(card, doubt=Doubt.NOT_GENUINE)
-    if not aes.same(uid, card.uid):
-        return replace(card, doubt=Doubt.NOT_GENUINE)
-    return replace(card, assurance=Assurance.AUTHENTICATED)
+def _introduced_uid(transceive: Transceive, key: CardKey) -> bytes:
+    if key.scheme is Scheme.SUN:
+        return sdm.claimed(read_url(transceive), key.meta or None, sdm.Layout())[0]
+    return true_uid(transceive, key)
 
 
 def _sure(claim: Callable[[Transceive, bytes], bool], link: Link) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 from urllib.parse import parse_qsl, urlsplit
 
 from drivers.cards import aes
@@ -53,6 +53,7 @@ class Sun:
     file: bytes | None = field(default=None, repr=False)
 
 
+@runtime_checkable
 class Counters(Protocol):
     def advance(self, uid: bytes, counter: int) -> bool:
         """True once this counter is durably kept and was higher than every one before; False for a replay."""
@@ -68,15 +69,20 @@ def accepted(url: str, keys: Keys, layout: Layout, counters: Counters) -> Sun:
 
 def verified(url: str, keys: Keys, layout: Layout) -> Sun:
     """As `accepted`, but a replay passes too: only where somebody else looks at the counter."""
+    uid, counter = claimed(url, keys.meta, layout)
     values = _values(url)
-    if keys.meta is not None and layout.picc is not None:
-        uid, counter = picc_data(keys.meta, _octets(values, layout.picc))
-    else:
-        uid, counter = plain_picc(_octets(values, layout.uid), values.get(layout.counter, ""))
     mac = _octets(values, layout.mac)
     check_mac(keys.file, uid, counter, mac, _covered(url, layout))
     secret = _octets(values, layout.file) if layout.file is not None else None
     return Sun(uid=uid, counter=counter, file=None if secret is None else file_data(keys.file, uid, counter, secret))
+
+
+def claimed(url: str, meta: bytes | None, layout: Layout) -> tuple[bytes, int]:
+    """Whose message it says to be, and which: a name to look for a key with, and no proof."""
+    values = _values(url)
+    if meta is not None and layout.picc is not None:
+        return picc_data(meta, _octets(values, layout.picc))
+    return plain_picc(_octets(values, layout.uid), values.get(layout.counter, ""))
 
 
 def picc_data(meta: bytes, secret: bytes) -> tuple[bytes, int]:
