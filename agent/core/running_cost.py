@@ -145,7 +145,9 @@ def counted(tally: Tally, bill: Bill, *, duration_ms: int, energy_wh: int, power
         return tally
     with exact_arithmetic():
         piece = _piece(tally, bill, max(0, span_ms), max(0, added_wh), power_w)
-        for part in cut(piece, bill.leading.elements, bill.zone):
+        elements = bill.leading.elements
+        changing = not all(element.restrictions.are_none for element in elements)
+        for part in cut(piece, elements, bill.zone) if changing else (piece,):
             tally = _with(tally, part, bill)
     return replace(
         tally,
