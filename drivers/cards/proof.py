@@ -222,7 +222,7 @@ def true_uid(transceive: Transceive, key: CardKey) -> bytes:
             iso(transceive, NTAG_APPLICATION)
             return ev2.authenticate(transceive, key.key, key.key_no).card_uid()
         case Scheme.SUN:
-            raise ValueError("a message is no authentication")
+            raise NotGenuine("a message is no authentication")
         case _:
             assert_never(key.scheme)
 
