@@ -20,13 +20,16 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from agent import views
+from agent.bundled_profiles import FittedReader, ReaderProfiles
 from agent.cache.cache import PolicyCache
 from agent.cache.contents import KeyUse
 from agent.cache.examination import in_a_process
+from agent.cache.parts import PartLost
 from agent.care import JournalCare
 from agent.certificate_watch import CertificateWatch
 from agent.clock import Clock, SystemClock
 from agent.config import Config
+from agent.config import Reader as ReaderSettings
 from agent.contract_desk import ContractDesk
 from agent.core import observations
 from agent.core.agent import Agent
@@ -68,6 +71,7 @@ from drivers.positions.receiver import Receiver, ReceiverEvent
 from drivers.readers import open_reader
 from drivers.readers.reader import Reader, ReaderEvent, card_from_text
 from firmware_profiles import load as load_profile
+from firmware_profiles.profile import ProfileError
 from sync.backoff import Backoff
 from sync.batch import Codec
 from sync.carriers import Carrier, FolderCarrier
@@ -78,6 +82,7 @@ from sync.uplink import Uplink, UplinkSettings
 if TYPE_CHECKING:
     from agent.contracts.wallet import Asked as ContractAsked
     from drivers.cards.proof import CardKeys
+    from firmware_profiles.profile import Profile
 
 log = logging.getLogger("roamkey")
 
@@ -120,16 +125,16 @@ class Runtime:
         self.contracts = ContractDesk(
             config.contracts, folder=config.contracts_folder, clock=self.clock, papers=self._trust_papers
         )
-        self.readers: dict[str, Reader] = {
-            each.name: open_reader(
+        self.profiles = ReaderProfiles(self._bundled_profiles, folder=config.profiles.folder)
+        self.fitted = [
+            FittedReader(
                 each.name,
-                profile=load_profile(each.profile, folder=config.profiles.folder),
-                port=each.port,
-                keys=keys,
-                line=line_of(each),
+                profile=self.profiles.of(each.profile),
+                fit=partial(_fitted, each, keys),
             )
             for each in config.reader
-        }
+        ]
+        self.readers: dict[str, Reader] = {each.name: each for each in self.fitted}
         self.readers |= wallets_of(config)
         self.chargers: dict[str, Charger] = {each.name: self._charger(each.name) for each in config.charger}
         self.receiver = receiver_of(config)
@@ -407,6 +412,11 @@ class Runtime:
         if self.uplink is not None:
             self.uplink.keys_changed()
         self.live.keys_changed()
+        for reader, settings in zip(self.fitted, self.config.reader, strict=True):
+            try:
+                reader.refit(self.profiles.of(settings.profile))
+            except ProfileError as error:  # a profile that only the bundle had is not in it any more
+                log.error("reader %s goes on with the profile that it has: %s", settings.name, error)
         give_back()
 
     async def _part_ways(self, event: Diverged) -> None:
@@ -433,6 +443,14 @@ class Runtime:
         self._loop.call_soon_threadsafe(tell, event)
 
     # The parts
+
+    def _bundled_profiles(self) -> Mapping[str, bytes]:
+        """When the storage lost one, the shipped ones serve until the next update brings it again."""
+        try:
+            return self.cache.profiles()
+        except PartLost as error:
+            log.error("the fleet's profiles of readers: %s", error)
+            return {}
 
     def _trust_papers(self) -> tuple[str, Mapping[str, bytes]]:
         """The bundle's documents about contracts and what names that bundle; on the contracts' thread."""
@@ -546,6 +564,10 @@ class Runtime:
         return carriers
 
 
+def _fitted(settings: ReaderSettings, keys: CardKeys | None, profile: Profile) -> Reader:
+    return open_reader(settings.name, profile=profile, port=settings.port, keys=keys, line=line_of(settings))
+
+
 def wallets_of(config: Config) -> dict[str, Reader]:
     """Raises WalletUnknown."""
     if not config.wallet:
@@ -561,7 +583,12 @@ def card_keys_of(config: Config, token_key: bytes) -> CardKeys | None:
         return None
     from agent.card_keys import CardKeyBox, read_seal
 
-    return CardKeyBox(config.card_keys_file, seal=read_seal(config.card_seal_file), token_key=token_key)
+    return CardKeyBox(
+        config.card_keys_file,
+        seal=read_seal(config.card_seal_file),
+        token_key=token_key,
+        counters=config.state_folder / "tags.counters",
+    )
 
 
 def setup_of(config: Config) -> Setup:

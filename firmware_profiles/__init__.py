@@ -37,10 +37,26 @@ def load(profile_id: str, *, folder: Path | None = None) -> Profile:
 
 def load_file(path: Path) -> Profile:
     """The profile in this file, which may extend one shipped profile, once."""
-    from firmware_profiles.profile import ProfileError, parse
+    from firmware_profiles.profile import ProfileError
 
     source = f"{path.parent.name}/{path.name}"
-    table = _table(path, source)
+    profile = _profile(_table(path, source), source)
+    shipped = _HERE / f"{profile.id}.toml"
+    if path.is_relative_to(_HERE) and path != shipped:
+        raise ProfileError(f"{source}: id: {profile.id!r} does not say where the file lies")
+    if path != shipped and shipped.is_file():
+        raise ProfileError(f"{source}: id: {profile.id!r} is a shipped profile; choose another id, and extend that one")
+    return profile
+
+
+def load_text(body: bytes, *, source: str) -> Profile:
+    """The profile in these bytes. It may have a shipped profile's id: the caller decides which one counts."""
+    return _profile(_parsed(body, source), source)
+
+
+def _profile(table: dict[str, Any], source: str) -> Profile:
+    from firmware_profiles.profile import ProfileError, parse
+
     base_id = table.pop("extends", None)
     if base_id is not None:
         if not isinstance(base_id, str) or base_id not in available():
@@ -52,13 +68,7 @@ def load_file(path: Path) -> Profile:
             said = {each.get(name) for each in table.get(key, ()) if isinstance(each, dict)}
             table[key] = [*table.get(key, ()), *(each for each in base.get(key, ()) if each.get(name) not in said)]
         table = _merged(base, table)
-    profile = parse(table, source=source)
-    shipped = _HERE / f"{profile.id}.toml"
-    if path.is_relative_to(_HERE) and path != shipped:
-        raise ProfileError(f"{source}: id: {profile.id!r} does not say where the file lies")
-    if path != shipped and shipped.is_file():
-        raise ProfileError(f"{source}: id: {profile.id!r} is a shipped profile; choose another id, and extend that one")
-    return profile
+    return parse(table, source=source)
 
 
 def available(folder: Path | None = None) -> tuple[str, ...]:
@@ -74,12 +84,18 @@ def _table(path: Path, source: str) -> dict[str, Any]:
 
     try:
         with path.open("rb") as file:
-            text = file.read(FILE_MAX_BYTES + 1)
-        if len(text) > FILE_MAX_BYTES:
-            raise ProfileError(f"{source}: longer than {FILE_MAX_BYTES} bytes")
-        return tomllib.loads(text.decode("utf-8"))
+            return _parsed(file.read(FILE_MAX_BYTES + 1), source)
     except OSError as error:
         raise ProfileError(f"{source}: cannot be read: {error.strerror}") from error
+
+
+def _parsed(body: bytes, source: str) -> dict[str, Any]:
+    from firmware_profiles.profile import ProfileError
+
+    if len(body) > FILE_MAX_BYTES:
+        raise ProfileError(f"{source}: longer than {FILE_MAX_BYTES} bytes")
+    try:
+        return tomllib.loads(body.decode("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ProfileError(f"{source}: not TOML: {error}") from error
 

@@ -158,11 +158,18 @@ class PolicyCache:
 
     def trust_papers(self) -> dict[str, bytes]:
         """The fleet's signed documents about contracts in the bundle in force, by name. Raises PartLost."""
+        return self._bodies("contracts/")
+
+    def profiles(self) -> dict[str, bytes]:
+        """The readers' profiles in the bundle in force, by name. Raises PartLost."""
+        return self._bodies("profiles/")
+
+    def _bodies(self, folder: str) -> dict[str, bytes]:
         if self._loaded is None:
             return {}
         parts = self._loaded.generation.parts
         try:
-            return {name: self._parts.read(sha256) for name, sha256 in parts.items() if name.startswith("contracts/")}
+            return {name: self._parts.read(sha256) for name, sha256 in parts.items() if name.startswith(folder)}
         except PartLost:
             self._is_suspect = True  # the next update fetches it again
             raise

@@ -102,6 +102,7 @@ def read_contents(bodies: Mapping[str, bytes]) -> Contents:
     if DEVICES in bodies:
         read_devices(bodies[DEVICES])
     _judge_trust(bodies)
+    _judge_profiles(bodies)
     return replace(
         contents,
         sites=read_sites(bodies[SITES]) if SITES in bodies else Sites(),
@@ -123,6 +124,21 @@ def _judge_trust(bodies: Mapping[str, bytes]) -> None:
                 read_trust({name: bodies[name]})
             except TrustUnfit as error:
                 raise DocumentUnfit(name, str(error).removeprefix(f"{name}: ")) from error
+
+
+def _judge_profiles(bodies: Mapping[str, bytes]) -> None:
+    """Every one with its vectors through the real codec: a bundle with one that fails is not taken."""
+    named = [name for name in bodies if name.startswith("profiles/")]
+    if not named:
+        return
+    from agent.bundled_profiles import judge
+    from firmware_profiles.profile import ProfileError
+
+    for name in named:
+        try:
+            judge(name, bodies[name])
+        except ProfileError as error:
+            raise DocumentUnfit(name, str(error).removeprefix(f"{name}: ")) from error
 
 
 def read_policy(body: bytes) -> Contents:

@@ -5,6 +5,7 @@
     tokens      [[tokens]] uid = "04A1..."; a contract has emaid = ..., a pass in a phone's wallet wallet = ...
     sites       [matching], [sites.NAME]; may be missing
     contracts/  anchors.json, revocations.json, as agent/contracts/trust_documents.py reads them; or no such folder
+    profiles/   readers/NAME.toml: readers' profiles for all devices, new ones or instead of shipped ones
     devices/    NAME.jwk: the public key that device NAME shows as vault/device.jwk, or a JWK Set of all it ever had
 
 Each is a TOML or a YAML file, and all but the policy may be, or also be, a CSV file. Every problem of all files is told
@@ -202,7 +203,7 @@ def read_folder(
         },
     }
     # Sorted and compact, so that what did not change keeps its bytes and does not travel again.
-    bodies = {name: encoded(document) for name, document in documents.items()} | _contracts(source)
+    bodies = {name: encoded(document) for name, document in documents.items()} | _as_they_are(source)
     contents, found = _judge_as_the_device_does(bodies, made)
     return Source(
         policy=policy, bodies=bodies, contents=contents, tokens=found, spots=spots, pins=pins, remarks=remarks
@@ -449,9 +450,13 @@ def _devices(folder: Path, remarks: list[Remark]) -> list[dict[str, Any]]:
     return devices
 
 
-def _contracts(source: Path) -> dict[str, bytes]:
-    """As they are: they hold certificates and signed papers, and are judged below like all the rest."""
-    return {name: (source / name).read_bytes() for name in CONTRACTS if (source / name).exists()}
+def _as_they_are(source: Path) -> dict[str, bytes]:
+    """Certificates and signed papers, and readers' profiles; judged like all the rest as a device would."""
+    papers = {name: (source / name).read_bytes() for name in CONTRACTS if (source / name).exists()}
+    return papers | {
+        f"profiles/{path.parent.name}/{path.name}": path.read_bytes()
+        for path in sorted((source / "profiles").glob("*/*.toml"))
+    }
 
 
 class _Tokens:

@@ -1,0 +1,94 @@
+"""Profiles of readers that come in the fleet's signed bundle: judged before it is taken, fitted while the service runs.
+
+A bundle brings them as profiles/readers/NAME.toml. One with a shipped profile's id takes its place on every device of
+the fleet; that is the only way in which a profile in the field changes. Signatures, versions and roll-back are the
+bundle's; what a profile may say is firmware_profiles/.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from firmware_profiles import load, load_text
+from firmware_profiles.profile import ProfileError
+
+if TYPE_CHECKING:
+    from drivers.readers.reader import Emit, Feedback, Reader
+    from firmware_profiles.profile import Profile
+
+FOLDER = "profiles/"
+NAME = re.compile(r"profiles/(readers/[a-z0-9][a-z0-9_]*)\.toml")
+
+log = logging.getLogger("roamkey")
+
+
+def judge(name: str, body: bytes) -> Profile:
+    """The profile, if it has the id of its name and its vectors pass. ProfileError says why not."""
+    from drivers.readers.replay import faults
+
+    if (named := NAME.fullmatch(name)) is None:
+        raise ProfileError("is no profile's name; they are profiles/readers/NAME.toml")
+    profile = load_text(body, source=name)
+    if profile.id != named[1]:
+        raise ProfileError(f"its id is {profile.id!r} and not {named[1]!r}")
+    if fault := next(faults(profile), None):
+        raise ProfileError(f"does not do what it says: {fault}")
+    return profile
+
+
+class ReaderProfiles:
+    """`parts` are the profiles of the bundle in force, by their names in it."""
+
+    def __init__(self, parts: Callable[[], Mapping[str, bytes]], *, folder: Path | None) -> None:
+        self._parts = parts
+        self._folder = folder
+
+    def of(self, profile_id: str) -> Profile:
+        """The fleet's word first, then what is shipped, then the operator's own. Raises ProfileError."""
+        name = f"{FOLDER}{profile_id}.toml"
+        body = self._parts().get(name)
+        return load(profile_id, folder=self._folder) if body is None else load_text(body, source=name)
+
+
+class FittedReader:
+    """A reader that is opened anew, with the new profile, when it was given another one."""
+
+    def __init__(self, name: str, *, profile: Profile, fit: Callable[[Profile], Reader]) -> None:
+        self.name = name
+        self._profile = profile
+        self._fit = fit
+        self._reader = fit(profile)
+        self._refitted = asyncio.Event()
+
+    def refit(self, profile: Profile) -> None:
+        """From the loop. The same profile again changes nothing."""
+        if profile != self._profile:
+            log.info("reader %s: the fleet changed profile %s; it is opened anew", self.name, profile.id)
+            self._profile = profile
+            self._refitted.set()
+
+    async def run(self, emit: Emit) -> None:
+        while True:
+            self._refitted.clear()
+            running = asyncio.create_task(self._reader.run(emit))
+            refitted = asyncio.create_task(self._refitted.wait())
+            try:
+                await asyncio.wait({running, refitted}, return_when=asyncio.FIRST_COMPLETED)
+                if running.done():
+                    running.result()  # a driver's fault ends the service, as without us
+                    raise RuntimeError(f"reader {self.name} ended by itself")
+            finally:
+                for task in (running, refitted):
+                    task.cancel()
+                    with suppress(asyncio.CancelledError):
+                        await task
+            self._reader = self._fit(self._profile)
+
+    async def signal(self, feedback: Feedback, text: str) -> None:
+        await self._reader.signal(feedback, text)
