@@ -45,9 +45,7 @@ class Scheme(StrEnum):
     DESFIRE_EV1 = "desfire-ev1"
     DESFIRE_EV2 = "desfire-ev2"
     NTAG_424 = "ntag-424"
-    SUN = (
-        "sun"  # a message that the tag makes at each read (sdm.py): it names the card, and proves less than the others
-    )
+    SUN = "sun"  # a message that the tag makes at each read (sdm.py): a name that cannot be made up
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
