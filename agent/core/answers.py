@@ -86,7 +86,7 @@ class Kept:
 
     def in_force(self, now: Instant) -> bool:
         """A yes must be proven young, a no must be proven old: a clock that nobody believes proves neither."""
-        age = now.latest - self.answered_at
+        age = max(timedelta(0), now.latest - self.answered_at)
         if now.boot == self.boot:
             age = max(age, timedelta(milliseconds=now.monotonic_ms - self.monotonic_ms))
         elif not now.trusted:
