@@ -13,10 +13,11 @@ import json
 import pickle
 import struct
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -131,15 +132,15 @@ def build(case: Case, verified: Verified) -> str | Unfit:
                 code="TokenKeyMismatch",
             )
 
-        def tokens() -> Iterator[Token]:
-            for name in sorted(parts):
-                if name.startswith("tokens/"):
-                    if shard_prefix(name) is None:
-                        raise DocumentUnfit(name, "is no token shard; they are tokens/00.json to tokens/ff.json")
-                    yield from read_shard(name, store.read(parts[name]), contents)
+        def shard(name: str) -> list[Token]:
+            return read_shard(name, store.read(parts[name]), contents)
 
+        names = [name for name in parts if name.startswith("tokens/")]
+        for name in names:
+            if shard_prefix(name) is None:
+                raise DocumentUnfit(name, "is no token shard; they are tokens/00.json to tokens/ff.json")
         generation = Generation(contents=contents, parts=parts, trust=verified.trust)
-        return case.generations.build(generation, tokens())
+        return case.generations.build(generation, {name: partial(shard, name) for name in names})
     except DocumentUnfit as error:
         return Unfit(code=error.code, detail=str(error))
 

@@ -16,6 +16,7 @@ import hashlib
 import json
 import os
 import shutil
+import sqlite3
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -31,7 +32,7 @@ from agent.cache.contents import Contents, KeyUse, ServiceKey
 from agent.cache.parts import PartLost, PartStore
 from agent.cache.stored_budgets import budget_document, budget_of
 from agent.cache.stored_groups import group_document, group_of
-from agent.cache.tokens import TokensUnreadable, TokenTable, build_table
+from agent.cache.tokens import HasAliases, TokensUnreadable, TokenTable, build_table, revise_table
 from agent.core.pins import Pin
 from agent.core.policy import Driver, Token, Vehicle
 from agent.core.sites import Evse, Matching, Site, Sites, sites_of
@@ -39,6 +40,7 @@ from agent.files import replace_durably, sync_folder
 from sync.trust_store import ROLES, Role, Trust
 
 LAYOUT = 1
+MOST_REVISED = 64  # of 256 shards; when more have changed, a new table is as quick and has no gaps
 _MANIFEST = "manifest.json"
 _DOCUMENTS = "documents.json"
 _TOKENS = "tokens.sqlite"
@@ -74,6 +76,20 @@ class Loaded:
     token_count: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Basis:
+    """A table that can be revised instead of being built anew, and the parts that it was built from."""
+
+    table: Path
+    count: int
+    parts: Mapping[str, str]
+
+    def changed(self, parts: Mapping[str, str]) -> list[str]:
+        """The shards that are new, gone, or have another content."""
+        names = {name for name in (*self.parts, *parts) if name.startswith("tokens/")}
+        return sorted(name for name in names if self.parts.get(name) != parts.get(name))
+
+
 class Generations:
     def __init__(self, folder: Path, parts: PartStore) -> None:
         self._folder = folder
@@ -87,12 +103,12 @@ class Generations:
         found = [path.name for path in self._folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
         return sorted(found, key=lambda name: (_revision(name), name), reverse=True)
 
-    def build(self, generation: Generation, tokens: Iterable[Token]) -> str:
-        """Durable, read back and found whole on return, and not in force yet."""
+    def build(self, generation: Generation, shards: Mapping[str, Callable[[], Iterable[Token]]]) -> str:
+        """Durable, read back and found whole on return, and not in force yet. `shards` are read as they are needed."""
         building = Path(tempfile.mkdtemp(prefix=_BUILDING, dir=self._folder))
         try:
             _write_documents(building / _DOCUMENTS, generation.contents)
-            count = build_table(building / _TOKENS, tokens)
+            count = self._write_tokens(building / _TOKENS, generation, shards)
             for role in ROLES:
                 (building / f"{role}.json").write_bytes(generation.trust.role(role).body)
             manifest = _manifest(building, generation, count)
@@ -112,6 +128,42 @@ class Generations:
             raise
         sync_folder(self._folder)
         return name
+
+    def _write_tokens(
+        self, path: Path, generation: Generation, shards: Mapping[str, Callable[[], Iterable[Token]]]
+    ) -> int:
+        """A copy of the newest table with what has changed since, if that is little; else a new one."""
+        basis = self._basis(generation)
+        if basis is not None:
+            changed = basis.changed(generation.parts)
+            try:
+                shutil.copyfile(basis.table, path)
+                tokens = (token for name in changed if name in shards for token in shards[name]())
+                return basis.count + revise_table(path, [int(name[7:9], 16) for name in changed], tokens)
+            except (HasAliases, sqlite3.Error):
+                path.unlink(missing_ok=True)
+        return build_table(path, (token for name in sorted(shards) for token in shards[name]()))
+
+    def _basis(self, generation: Generation) -> _Basis | None:
+        """The newest generation, when its table is whole, most of its shards are still good, and they are so also by
+        what this one says: a token names groups, drivers and vehicles that exist."""
+        for name in self.names()[:1]:
+            try:
+                loaded = self._load(self._folder / name, name)
+            except GenerationDamaged:
+                return None
+            loaded.tokens.close()
+            before, now = loaded.generation.contents, generation.contents
+            table = self._folder / name / _TOKENS
+            _, sha256 = _read_manifest(self._folder / name, name)["files"][_TOKENS]
+            basis = _Basis(table=table, count=loaded.token_count, parts=loaded.generation.parts)
+            still_there = all(
+                set(getattr(before, each)) <= set(getattr(now, each)) for each in ("groups", "drivers", "vehicles")
+            )
+            few = len(basis.changed(generation.parts)) <= MOST_REVISED
+            whole = before.key_check == now.key_check and still_there and few and _sha256_of_file(table) == sha256
+            return basis if whole else None
+        return None
 
     def load(self, name: str) -> Loaded:
         """Milliseconds, also with 100,000 tokens: the table is not read through but sealed row by row."""

@@ -36,6 +36,10 @@ class TokensUnreadable(Exception):
     """The table cannot be trusted to answer. The core refuses with CACHE_UNREADABLE; the next update builds it anew."""
 
 
+class HasAliases(Exception):
+    """The table must be built anew."""
+
+
 class Ambiguous(Exception):
     """What was told of a card fits more than one token of the fleet."""
 
@@ -128,6 +132,33 @@ def build_table(path: Path, tokens: Iterable[Token]) -> int:
     finally:
         connection.close()
     return max(0, inserted)
+
+
+def revise_table(path: Path, shards: Iterable[int], tokens: Iterable[Token]) -> int:
+    """In a copy of a whole table, put these tokens in the place of all whose reference begins with one of these bytes.
+
+    How many more there are now. Raises HasAliases: an alias belongs to no shard, so only a new table tells who has it.
+    """
+    connection = sqlite3.connect(path, isolation_level=None)
+    try:
+        connection.execute("PRAGMA journal_mode = OFF")  # nobody reads this copy before it is whole
+        connection.execute("PRAGMA synchronous = OFF")
+        if connection.execute("SELECT 1 FROM alias LIMIT 1").fetchone() is not None:
+            raise HasAliases
+        connection.execute("BEGIN")
+        change = 0
+        for first in shards:
+            bounds = (bytes([first]), bytes([first]) + b"\xff" * 32)
+            change -= connection.execute("DELETE FROM token WHERE reference BETWEEN ? AND ?", bounds).rowcount
+        for token in tokens:
+            if token.aliases:
+                raise HasAliases
+            connection.execute("INSERT INTO token VALUES (?, ?, ?)", _row(token))
+            change += 1
+        connection.execute("COMMIT")
+    finally:
+        connection.close()
+    return change
 
 
 def _rows(connection: sqlite3.Connection, tokens: Iterable[Token]) -> Iterable[tuple[bytes, bytes, bytes]]:

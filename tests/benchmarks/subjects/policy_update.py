@@ -94,7 +94,7 @@ def measure(bench: Bench) -> Sequence[Row]:
             peer_value=whole_s[0],
             ratio=median(took) / whole_s[0],
             runs=runs,
-            note=f"fetched, judged, the table built anew beside the old one, switched; {spread(took, 2)}; {load()}",
+            note=f"fetched, judged, the table revised in a copy, switched; {spread(took, 2)}; {load()}",
         ),
     ]
 
