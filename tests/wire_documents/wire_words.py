@@ -179,7 +179,7 @@ MEANINGS: Final[dict[str, str]] = {
     "odometer_km": "the odometer as the driver told it",
     "oicp": "the verdict as OICP status code",
     "open_sessions": "how many sessions were open",
-    "outcome": "a yes (`granted_by_override`: despite `waived`), a no, or `needs_input`: the driver is asked for something",
+    "outcome": "a yes (`granted_by_override`: despite `waived`), a no, or `needs_input`: the driver is asked first",
     "parent": "parent of the token",
     "per_hour": "the highest price for an hour",
     "per_kwh": "the highest price for a kWh",
