@@ -250,6 +250,12 @@ def entry_keys(kind: Entry) -> tuple[str, ...]:
     return tuple(_ENTRIES[kind].model_fields)
 
 
+def entry_defaults(kind: Entry) -> dict[str, Any]:
+    """What an entry that does not say it means, as it would be written."""
+    fields = _ENTRIES[kind].model_fields.items()
+    return {name: field.default for name, field in fields if not field.is_required() and field.default is not None}
+
+
 def entry_schema(kind: Entry) -> dict[str, Any]:
     """JSON Schema of what such an entry may say."""
     return _ENTRIES[kind].model_json_schema()

@@ -37,6 +37,7 @@ from agent.cache.documents import (
     VEHICLES,
     DocumentUnfit,
     Entry,
+    entry_defaults,
     entry_faults,
     entry_keys,
     read_contents,
@@ -65,6 +66,7 @@ ALIAS_FORMS = "alias_forms"  # which parts of a UID readers of this fleet tell: 
 _ALL_POLICY_KEYS = (*_POLICY_KEYS, ALIAS_FORMS)
 MADE_HERE = ("reference", "aliases")  # of a token, from its number
 TOKEN_COLUMNS = ("uid", "emaid", "wallet", *(name for name in entry_keys("token") if name not in MADE_HERE))
+DEFAULTS = entry_defaults("token")
 DRIVER_COLUMNS = ("id", "language", "cost_centre", "pin")
 VEHICLE_COLUMNS = ("id", "cost_centre")
 # A site with several charging points has as many rows.
@@ -531,7 +533,9 @@ class _Tokens:
             if isinstance(value, str) and value not in names:
                 told = f"no {name} is named {value!r}{_near(value, names)}"
                 self._remarks.append(spot.remark(UNKNOWN[name], told, name))
-        self.shards.setdefault(shard_name(token_reference), {})[token_reference] = token
+        # What goes without saying need not travel with every card.
+        said = {name: value for name, value in token.items() if name not in DEFAULTS or value != DEFAULTS[name]}
+        self.shards.setdefault(shard_name(token_reference), {})[token_reference] = said
 
     def _aliases_of(self, fields: Mapping[str, Any]) -> list[str]:
         """References of the parts of this UID by which readers of the fleet tell it."""
