@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,6 @@ PEERS = PROJECT / ".peers" / "bin" / "python"
 SCRIPT = Path(__file__).parents[1] / "peers" / "policy_engines.py"
 ENGINES = ("cedarpy", "common-expression-language", "pycasbin")
 SIZES = ((1_000, "1k"), (100_000, "100k"), (1_000_000, "1M"))
-SHARDS = 256
 UNKNOWN_SHARE = 0.03
 TARGET = "30 times the best peer"
 
@@ -144,9 +144,8 @@ class Table:
         self.shards.mkdir(parents=True, exist_ok=True)
         references = sorted((reference_of(number), number) for number in range(self.size))
         tokens = (a_token(random.Random(number), number) for _, number in references)
-        for shard in range(SHARDS):
-            own = [reference for reference, _ in references if int(reference[:2], 16) == shard]
-            (self.shards / f"{shard:02x}").write_text(json.dumps(own))
+        for prefix, own in groupby((reference for reference, _ in references), key=lambda reference: reference[:2]):
+            (self.shards / prefix).write_text(json.dumps(list(own)))
         unfinished = folder / "unfinished.sqlite"
         unfinished.unlink(missing_ok=True)
         build_table(unfinished, tokens)
