@@ -14,8 +14,10 @@ import queue
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING
 
+from drivers.back_off import LONGEST_UNWATCHED_S, delays_s
 from drivers.cards.apdu import CardTorn, NotGenuine
 from drivers.cards.proof import CardKeys, Link, NoKeys, Proofs, proving
 from drivers.readers import pcsc_answers
@@ -63,7 +65,8 @@ class PcscReader:
         self._context: Context | None = None
         self._to_show: queue.SimpleQueue[tuple[bytes, ...]] = queue.SimpleQueue()
         daemon = os.environ.get("PCSCLITE_CSOCK_NAME", DAEMON_SOCKET)  # as the library finds it
-        self._supervision = Supervision(name, path=daemon, connect=self._connect)
+        delays = partial(delays_s, longest_s=LONGEST_UNWATCHED_S)
+        self._supervision = Supervision(name, path=daemon, connect=self._connect, delays=delays)
 
     @property
     def state(self) -> State:
@@ -132,9 +135,7 @@ class PcscReader:
 class _Watching:
     """One connection to the daemon, one reader."""
 
-    def __init__(
-        self, name: str, profile: Profile, context: Context, reader: str, proving: Proofs
-    ) -> None:
+    def __init__(self, name: str, profile: Profile, context: Context, reader: str, proving: Proofs) -> None:
         self._name = name
         self._profile = profile
         self._context = context

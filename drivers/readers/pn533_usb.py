@@ -10,10 +10,11 @@ import errno
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
-from drivers.back_off import delays_s
+from drivers.back_off import LONGEST_UNWATCHED_S, delays_s
 from drivers.cards.proof import CardKeys
 from drivers.readers.pn532 import Pn532Reader
 from drivers.readers.pn532_frames import ACK, FROM_CHIP, FROM_HOST, NACK, Frame, Kind, Pn532Frames, encode
@@ -30,7 +31,6 @@ GET_FIRMWARE_VERSION = 0x02
 PN533_IC = 0x33
 PATIENCE_MS = 500
 LOOK_AT_STOP_EVERY_S = 0.1
-LONGEST_DELAY_S = 2.0  # USB tells nobody below a sandbox that a device came back: so we ask more often
 
 OpenPipe = Callable[[str, tuple[str, ...]], UsbPipe]
 
@@ -44,7 +44,7 @@ def pn533_reader(
         port=port,
         keys=keys,
         transport=lambda stop: Pn533Transport(open_pipe(port, profile.match.usb), stop),
-        delays=_delays_s,
+        delays=partial(delays_s, longest_s=LONGEST_UNWATCHED_S),
     )
 
 
@@ -131,7 +131,3 @@ class Pn533Transport:
                 raise OSError(errno.ENODEV, error.cause) from error
             self._received.extend(each for each in self._frames.feed(chunk) if isinstance(each, Frame))
         return self._received.popleft()
-
-
-def _delays_s() -> Iterator[float]:
-    return (min(delay_s, LONGEST_DELAY_S) for delay_s in delays_s())

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, assert_never
 
 RANDOM_ID_FIRST_BYTE = 0x08  # ISO 14443-3: a single-size UID that starts 08 is drawn anew each time the field drops
 CASCADE_TAG = 0x88  # ISO 14443-3: announces a longer UID, is never the first byte of a whole one
@@ -174,6 +174,10 @@ def card_of(uid: bytes, technology: Technology) -> Card:
         case Technology.ISO15693 | Technology.FELICA:
             complete = len(uid) == UID_SIZE_ISO15693
             return Card(uid=uid, technology=technology, assurance=Assurance.STATIC if complete else Assurance.LOSSY)
+        case Technology.WALLET:
+            raise ValueError("a pass in a wallet has no UID")
+        case _:
+            assert_never(technology)
 
 
 def card_from_text(text: str) -> Card:

@@ -14,7 +14,7 @@ from drivers.cards.virtual_desfire import Generation, VirtualDesfire
 from drivers.readers import open_reader, pcsc_lite
 from drivers.readers.pcsc_answers import historical_bytes
 from drivers.readers.pcsc_simulator import VpcdCard, atr
-from drivers.readers.reader import Assurance, Doubt, Reader, card_14443a
+from drivers.readers.reader import Assurance, Doubt, Feedback, Reader, card_14443a
 from tests.readers import pcsc_room
 from tests.readers.witness import watched
 
@@ -90,6 +90,32 @@ def test_the_same_virtual_desfire_proves_itself_over_pcsc(
             (card,) = next(event.cards for event in witness.seen if event.cards)
             assert (card.uid, card.assurance, card.doubt) == (UID, assurance, doubt)
             assert not witness.lost
+
+    run(scenario)
+
+
+@pytest.mark.slow
+def test_lamps_buzzer_and_firmware_go_as_the_profile_says_and_nothing_else_reaches_the_card(room: pcsc_room.Room):
+    profile = firmware_profiles.load("readers/acr122u")
+    heard: list[str] = []
+
+    def answer(command: bytes) -> bytes:
+        heard.append(command.hex().upper())
+        return b"ACR122U102" if command == profile.firmware.query else b"\x90\x00"
+
+    async def scenario():
+        with VpcdCard(room.connect, UID, answer=answer):
+            await asyncio.sleep(0.5)  # until the daemon has seen it
+            reader = open_reader("gate", profile=profile, port=pcsc_room.READER)
+            async with watched(reader) as witness:
+                await witness.until_seen(card_14443a(UID))
+                assert "older than 203" in witness.found[0].findings[0]
+                await reader.signal(Feedback.GRANTED, "go")
+                await witness.until(lambda w: "FF00400E0401010101" in heard, within_s=1.0)
+                await reader.signal(Feedback.LEARN, "the profile has nothing for it")
+                await reader.signal(Feedback.REFUSED, "no")
+                await witness.until(lambda w: "FF00400D0401010301" in heard, within_s=1.0)
+        assert heard == ["FF00480000", "FF00520000", "FF00400E0401010101", "FF00400D0401010301"]
 
     run(scenario)
 
