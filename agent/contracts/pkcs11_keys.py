@@ -160,10 +160,12 @@ def block_cipher(module: Path, *, token: str, pin: str, label: str) -> Callable[
     """AES of one block under a key that stays in the token: enough to make cards' keys from a fleet's master key."""
     pkcs11 = _library()
     try:
-        session = _token(pkcs11, module, token).open(user_pin=pin)
-        key = session.get_key(label=label, object_class=pkcs11.ObjectClass.SECRET_KEY)
-    except pkcs11.exceptions.NoSuchKey as error:
-        raise KeyStoreError(f"the token {token} has no secret key named {label}") from error
+        session = _token(pkcs11, module, token).open(user_pin=pin)  # for as long as the verb runs
+        try:
+            key = session.get_key(label=label, object_class=pkcs11.ObjectClass.SECRET_KEY)
+        except pkcs11.exceptions.NoSuchKey as error:
+            session.close()
+            raise KeyStoreError(f"the token {token} has no secret key named {label}") from error
     except (pkcs11.PKCS11Error, RuntimeError) as error:
         raise _not_there(module, token, error) from error
     return lambda block: bytes(key.encrypt(block, mechanism=pkcs11.Mechanism.AES_ECB))

@@ -14,7 +14,7 @@ pkcs11: Any = pytest.importorskip("pkcs11", reason="the extra `hsm` is not insta
 from agent.config import Contracts, Pkcs11  # noqa: E402
 from agent.contract_desk import inspect_keys, open_keys  # noqa: E402
 from agent.contracts.key_store import KeyStoreError  # noqa: E402
-from agent.contracts.pkcs11_keys import Pkcs11Keys  # noqa: E402
+from agent.contracts.pkcs11_keys import Pkcs11Keys, block_cipher  # noqa: E402
 from agent.contracts.wallet import PROVISIONING_KEY, Authorization, Context, Installed, Wallet  # noqa: E402
 from agent.core.contracts.contract import State  # noqa: E402
 from agent.core.contracts.installation import InstallationResponse  # noqa: E402
@@ -22,6 +22,7 @@ from agent.core.contracts.key_transport import KeyTransportError  # noqa: E402
 from agent.core.contracts.signatures import signature_holds  # noqa: E402
 from agent.core.contracts.signing import AuthorizationRequest  # noqa: E402
 from agent.core.decisions import Granted, Limits  # noqa: E402
+from drivers.cards.diversification import Algorithm, diversified, with_key  # noqa: E402
 from tests.contract_wallet.conftest import MODULE, PIN  # noqa: E402
 from tests.contract_wallet.pki_builder import LEAF, NOW, a_bundle, an_instant, p256  # noqa: E402
 from tests.contract_wallet.provisioning import (  # noqa: E402
@@ -207,3 +208,29 @@ def killed_before(call: int, home: TokenHome, response: InstallationResponse) ->
         finally:
             os._exit(0)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+
+
+@NOISY
+def test_cards_keys_are_made_from_a_master_key_that_stays_in_the_token(tokens: Path) -> None:
+    master, diversifier = bytes(range(16)), bytes.fromhex("04958CAA5C5E80F5123402")
+    attribute = pkcs11.Attribute
+    with pkcs11.lib(str(MODULE)).get_token(token_label="wallet").open(rw=True, user_pin=PIN) as session:
+        session.create_object(
+            {
+                attribute.CLASS: pkcs11.ObjectClass.SECRET_KEY,
+                attribute.KEY_TYPE: pkcs11.KeyType.AES,
+                attribute.LABEL: "roamkey-cards",
+                attribute.VALUE: master,
+                attribute.TOKEN: True,
+                attribute.SENSITIVE: True,
+                attribute.EXTRACTABLE: False,
+                attribute.ENCRYPT: True,
+            }
+        )
+
+    with pytest.raises(KeyStoreError, match="no secret key named"):
+        block_cipher(MODULE, token="wallet", pin=PIN, label="another")
+    encrypt = block_cipher(MODULE, token="wallet", pin=PIN, label="roamkey-cards")
+
+    for algorithm in Algorithm:
+        assert diversified(algorithm, encrypt, diversifier) == diversified(algorithm, with_key(master), diversifier)
