@@ -144,6 +144,8 @@ class Table:
         self.shards.mkdir(parents=True, exist_ok=True)
         references = sorted((reference_of(number), number) for number in range(self.size))
         tokens = (a_token(random.Random(number), number) for _, number in references)
+        for shard in range(256):
+            (self.shards / f"{shard:02x}").write_text("[]")
         for prefix, own in groupby((reference for reference, _ in references), key=lambda reference: reference[:2]):
             (self.shards / prefix).write_text(json.dumps(list(own)))
         unfinished = folder / "unfinished.sqlite"
