@@ -184,7 +184,7 @@ class Charging:
         if seen.session is not None:
             session = state.sessions.get(seen.session)
         else:
-            newest = (each for each in reversed(state.sessions.values()) if each.charger == seen.charger)
+            newest = (each for each in reversed(tuple(state.sessions.values())) if each.charger == seen.charger)
             session = state.open_at(seen.charger) or next(newest, None)
         if session is None or session.charger != seen.charger or seen.sha256 in session.signed:
             return ()

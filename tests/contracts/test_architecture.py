@@ -45,10 +45,11 @@ SHARED_LIBRARIES: dict[str, tuple[set[str], str]] = {
             "agent/core/contracts/revocation.py",
             "agent/core/contracts/signatures.py",
             "agent/ocmf_signatures.py",
+            "agent/signed_meter.py",
             "drivers/cards/aes.py",
             "sync/signing.py",
         },
-        "certificates, paths, papers about them, wrapped keys, key files, meters' and our signatures, cards' AES, sealed card keys: "
+        "certificates, paths, papers about them, wrapped keys, key files, meters' and our signatures, cards' AES, boxes: "
         "one file each",
     ),
     "pydantic": (
