@@ -24,6 +24,7 @@ SERIAL_NAMES = ("ttyUSB", "ttyACM", "ttyAMA", "ttymxc", "ttyAML")  # ttyS is the
 UDEV_FOLDERS = ("etc/udev/rules.d", "usr/lib/udev/rules.d", "lib/udev/rules.d")
 UDEV_RULES = ("70-roamkey-serial.rules", "70-roamkey-readers.rules")
 BLACKLIST = "etc/modprobe.d/roamkey-readers.conf"
+PCSC_SOCKET = "/run/pcscd/pcscd.comm"
 LINKS_UP = 8  # from a tty to its USB device there are three or four folders
 
 
@@ -169,9 +170,22 @@ def _seen(machine: Machine, device: Device) -> Iterator[Diagnosis]:
             detail=f"{_called(device)}: says nothing that a profile is recognised by",
             next="if a reader is behind it, name its profile (roamkey profiles list) and look: roamkey profiles try",
         )
-    yield from _access(machine, device.port, device.node)
+    if device.profiles and all(profile.driver == "pcsc" for profile in device.profiles):
+        yield from _daemon(machine, device)  # which opens it for us
+    else:
+        yield from _access(machine, device.port, device.node)
     for profile in device.profiles:
         yield from _modules(machine, device, profile)
+
+
+def _daemon(machine: Machine, device: Device) -> Iterator[Diagnosis]:
+    if not machine.path(PCSC_SOCKET).exists():
+        yield Diagnosis(
+            what=device.port,
+            verdict=Verdict.BAD,
+            detail="it is read through the PC/SC daemon, which does not run",
+            next="apt-get install pcscd; systemctl enable --now pcscd.socket",
+        )
 
 
 def _access(machine: Machine, what: str, node: Path | None) -> Iterator[Diagnosis]:
@@ -195,7 +209,8 @@ def _access(machine: Machine, what: str, node: Path | None) -> Iterator[Diagnosi
 
 def _modules(machine: Machine, device: Device, profile: Profile) -> Iterator[Diagnosis]:
     loaded = [each for each in profile.kernel_conflicts if each in machine.modules()]
-    taken = [each for each in device.bound if each in profile.kernel_conflicts or profile.driver == "pn53x_usb"]
+    ours = profile.driver == "pn53x_usb"  # then no driver of the kernel may have it; usbfs is a program, told above
+    taken = [each for each in device.bound if each in profile.kernel_conflicts or (ours and each != "usbfs")]
     if not loaded and not taken:
         return
     names = " ".join(dict.fromkeys((*loaded, *taken)))

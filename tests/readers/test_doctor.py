@@ -22,6 +22,7 @@ class Workshop:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.write("proc/modules", "")
+        self.write("run/pcscd/pcscd.comm", "")
         for rules in ("70-roamkey-serial.rules", "70-roamkey-readers.rules"):
             self.write(f"etc/udev/rules.d/{rules}", "")
 
@@ -92,6 +93,26 @@ def test_an_acr122u_is_recognised_and_the_modules_that_took_it_are_named(worksho
     assert taken.verdict is Verdict.BAD
     assert "modprobe -r pn533_usb pn533 nfc" in taken.next
     assert "blacklist pn533_usb" in taken.next
+
+
+def test_a_pcsc_reader_is_its_daemons_and_only_the_daemon_is_asked_for(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("agent.hardware.os.access", lambda node, mode: False)
+    workshop.usb("1-2", "072f", "2200", "ACR122U", bound="usbfs")
+    workshop.write("dev/bus/usb/001/004", "")
+    workshop.program(88, "pcscd", "dev/bus/usb/001/004")
+    assert [each.verdict for each in workshop.diagnoses()] == [Verdict.GOOD]
+    (workshop.root / "run/pcscd/pcscd.comm").unlink()
+    assert "systemctl enable --now pcscd.socket" in the(workshop.diagnoses(), "daemon").next
+
+
+def test_a_stick_that_the_service_holds_is_held_by_a_program_and_not_by_the_kernel(workshop: Workshop):
+    workshop.usb("1-3", "04e6", "5591", "SCL3711", bound="usbfs")
+    workshop.write("dev/bus/usb/001/004", "")
+    workshop.program(90, "roamkey", "dev/bus/usb/001/004")
+    assert "systemctl stop roamkey" in the(workshop.diagnoses(), "held by roamkey (90)").next
+    assert not [each for each in workshop.diagnoses() if "kernel" in each.detail]
 
 
 def test_modules_that_are_not_loaded_are_not_blamed(workshop: Workshop):
