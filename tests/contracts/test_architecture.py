@@ -49,8 +49,8 @@ SHARED_LIBRARIES: dict[str, tuple[set[str], str]] = {
             "drivers/cards/aes.py",
             "sync/signing.py",
         },
-        "certificates, paths, papers about them, wrapped keys, key files, meters' and our signatures, cards' AES, boxes: "
-        "one file each",
+        "certificates, paths, papers about them, wrapped keys, key files, meters' and our signatures, cards' AES, "
+        "boxes: one file each",
     ),
     "pydantic": (
         {
