@@ -57,9 +57,10 @@ $(VENV)/.fuzz: tests/fuzz/fuzz.lock
 	$(PIP_INSTALL) --require-hashes --only-binary :all: -r tests/fuzz/fuzz.lock
 	@touch $@
 
-# The tables of docs/wire.md, docs/asyncapi.yaml and docs/schemas, anew from the models.
+# The tables of docs/wire.md, docs/asyncapi.yaml, docs/schemas and docs/schemas/fleet, anew from the models.
 docs: $(VENV)/.dev
 	$(BIN)/python -m tests.wire_documents.write_wire_documents
+	$(BIN)/python -m tests.policy_bundle.write_policy_schemas
 
 # Wallet and verifier against the foreign stack `iso15118` with its Java codec, in an environment of its own and a
 # throw-away network namespace. Fewer random fragments than 1,000 of each kind: make interop CASES=50

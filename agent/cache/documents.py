@@ -261,6 +261,14 @@ def entry_schema(kind: Entry) -> dict[str, Any]:
     return _ENTRIES[kind].model_json_schema()
 
 
+def policy_schema() -> dict[str, Any]:
+    return _Policy.model_json_schema()
+
+
+def matching_schema() -> dict[str, Any]:
+    return _Matching.model_json_schema()
+
+
 def _fault(problem: Any, model: type[BaseModel]) -> Fault:
     place: tuple[str | int, ...] = tuple(problem["loc"])
     if problem["type"] != "extra_forbidden":

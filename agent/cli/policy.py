@@ -82,6 +82,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     brought.add_argument("--group", metavar="NAME", help="the group of new cards that name none")
     brought.add_argument("--dry-run", action="store_true", help="judge and count; write nothing")
 
+    schema = action("schema", "print the JSON Schema of a file, for an editor")
+    schema.add_argument(
+        "file", choices=("policy", "drivers", "vehicles", "tokens", "sites", "question"), help="of which file"
+    )
+
 
 def main(arguments: argparse.Namespace) -> int:
     from agent.fleet.effective import NoSuchCard
@@ -93,6 +98,7 @@ def main(arguments: argparse.Namespace) -> int:
         "explain": explain,
         "replay": replay,
         "import": bring,
+        "schema": schema,
     }
     try:
         return do[arguments.action](arguments)
@@ -288,6 +294,13 @@ def bring(arguments: argparse.Namespace) -> int:
         output.say(f"passed over: {len(done.passed_over) - MOST_PASSED_OVER} more (--json names all)")
     told = "good, and not written" if arguments.dry_run else f"written to {done.target}"
     output.say(f"{done.added} new, {done.changed} changed, {done.unchanged} as they were, of {done.read}; {told}")
+    return output.OK
+
+
+def schema(arguments: argparse.Namespace) -> int:
+    from agent.fleet.schemas import schemas
+
+    output.print_json(schemas()[arguments.file])
     return output.OK
 
 
