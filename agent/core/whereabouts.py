@@ -111,8 +111,11 @@ def _beside(place: Place, site: Site, sites: Sites) -> Place:
 
 
 def _by_position(place: Place, position: Position, sites: Sites) -> Place:
-    """One site, and all that is known of it; or of several that it may be what all of them agree on."""
-    if not sites.by_latitude:
+    """One site, and all that is known of it; or of several that it may be what all of them agree on.
+
+    A place that is in doubt already is not made clearer by where it is.
+    """
+    if not sites.by_latitude or place.doubt is not None:
         return place
     match = sites.match(position)
     names = tuple(site.id for site in match.candidates) or None

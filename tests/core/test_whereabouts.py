@@ -164,6 +164,12 @@ def test_what_the_charger_says_counts_where_nothing_is_configured_and_is_told_wh
     assert linked(Place(evse="DE*ABC*E1"), "DE*ABC*E2").doubt is Doubt.CONTRADICTED
 
 
+def test_a_position_does_not_hide_that_link_and_configuration_differ() -> None:
+    place = find(linked(Place(evse="FR*QQQ*E1"), "FR*QQQ*E2"), ONE, a_fix(accuracy_m=None))
+
+    assert (place.doubt, place.candidates) == (Doubt.CONTRADICTED, ("FR*QQQ*E1", "FR*QQQ*E2"))
+
+
 # The machine
 
 
