@@ -90,6 +90,7 @@ def place_sure(asked: Question) -> Iterator[Objection]:
     """Where this is, is beyond doubt, for every level that asks for the network, the country or the site.
 
     What a doubt leaves unknown is missing to those rules as well; this one says why, and refuses where told to.
+    Where nobody measures there is nothing to doubt: a level that wants a position has a fence.
     """
     place = asked.request.place
     if place.doubt is None:
