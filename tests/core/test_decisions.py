@@ -13,9 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.core import decisions, rules
+from agent.core.answers import Heard, Silence, Whitelist
 from agent.core.credentials import Credential
 from agent.core.decisions import AskBackend, Granted, NeedsInput, Refused, decide
 from agent.core.instants import ClockQuality
+from agent.core.overrides import NEVER_WAIVED
 from agent.core.policy import Group, Policy, TokenStatus
 from agent.core.reasons import ReasonCode
 from agent.core.requests import Given, Place, Usage
@@ -226,11 +228,16 @@ def test_a_further_level_never_turns_a_refusal_into_a_grant(question: Any, seed:
 
 def never_wider(before: Any, after: Any) -> bool:
     if not isinstance(before, Granted):
-        return not isinstance(after, Granted)
-    return not isinstance(after, Granted) or all(
+        return not is_a_yes(after)
+    return not is_a_yes(after) or all(
         cap is None or (now is not None and now <= cap)
         for cap, now in zip(limits_of(before), limits_of(after), strict=True)
     )
+
+
+def is_a_yes(decision: Any) -> bool:
+    """Of the policy itself: an override says yes to a refusal, and would not have been asked of a driver's PIN."""
+    return isinstance(decision, Granted) and decision.override is None
 
 
 def limits_of(decision: Granted) -> tuple[Any, ...]:
@@ -242,7 +249,10 @@ def limits_of(decision: Granted) -> tuple[Any, ...]:
 @fast
 @given(questions)
 def test_taking_an_input_away_never_turns_a_refusal_into_a_grant(question: Any) -> None:
-    """Where the policy lets missing data pass, it says so; here every level's missing data refuses."""
+    """Where the policy lets missing data pass, it says so; here every level's missing data refuses.
+
+    The backend's silence passes for ALLOWED_OFFLINE, as OCPI says: so what was heard is taken away by not asking.
+    """
     request, policy, usage, now = question
     policy = strict(policy)
     if isinstance(decide(request, policy, usage, now), Granted):
@@ -262,13 +272,50 @@ def test_taking_an_input_away_never_turns_a_refusal_into_a_grant(question: Any) 
         replace(request, reader=None),
         replace(request, charger=None),
         replace(request, vehicle=None),
+        *((replace(request, heard=None),) if asks(request) else ()),
     ]
 
-    assert not any(isinstance(decide(each, policy, usage, now), Granted) for each in poorer)
+    assert not any(is_a_yes(decide(each, policy, usage, now)) for each in poorer)
     lost = replace(usage, past=(), known_since=now.latest)
-    assert not isinstance(decide(request, policy, lost, now), Granted)
+    assert not is_a_yes(decide(request, policy, lost, now))
+    assert not isinstance(decide(request, policy, replace(usage, overrides=()), now), Granted)
     assert isinstance(decide(request, None, usage, now), Refused)
     assert policy is None or isinstance(decide(request, replace(policy, groups={}), usage, now), Refused)
+
+
+def asks(request: Any) -> bool:
+    return request.token is not None and request.token.whitelist.asks
+
+
+@fast
+@given(questions)
+def test_silence_never_turns_a_refusal_into_a_grant_but_for_tokens_that_may_charge_offline(question: Any) -> None:
+    request, policy, usage, now = question
+    silent = replace(request, heard=Heard(silence=Silence.DEADLINE))
+    offline = request.token is not None and request.token.whitelist is Whitelist.ALLOWED_OFFLINE
+
+    if not isinstance(decide(*question), Granted) and not offline:
+        assert not is_a_yes(decide(silent, policy, usage, now))
+
+
+@fast
+@given(questions)
+def test_an_override_changes_refusals_only_and_never_those_that_nothing_outweighs(question: Any) -> None:
+    request, policy, usage, now = question
+    without = decide(request, policy, replace(usage, overrides=()), now)
+    decision = decide(*question)
+
+    if not isinstance(without, Refused):
+        assert decision == without
+    if isinstance(decision, Granted) and decision.override is not None:
+        assert isinstance(without, Refused)
+        assert set(decision.waived) <= set(without.reasons)
+        assert not {each.code for each in decision.waived} & NEVER_WAIVED
+        assert {each.rule for each in decision.waived} <= rules.waivable()
+        assert decision.override in usage.overrides
+        for mine, most in ((decision.limits.max_energy_wh, decision.override.max_energy_wh),
+                           (decision.limits.max_duration_s, decision.override.max_duration_s)):  # fmt: skip
+            assert most is None or (mine is not None and mine <= most)
 
 
 def strict(policy: Policy | None) -> Policy | None:

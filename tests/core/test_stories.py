@@ -25,7 +25,7 @@ from agent.core.effects import (
 from agent.core.facts import EndReason, Outcome, Trigger
 from agent.core.instants import ClockQuality
 from agent.core.memory import REMEMBERED_CONTRADICTIONS, REMEMBERED_ENDED_SESSIONS
-from agent.core.policy import TokenStatus
+from agent.core.policy import Freshness, TokenStatus
 from agent.core.requests import Place
 from agent.core.sessions import Phase
 from tests.core.builders import (
@@ -104,7 +104,7 @@ def test_the_session_names_driver_vehicle_and_cost_centre_of_the_moment() -> Non
     assert the_end(yard).holder == made.holder == holder
     assert of(Signal, granted)[0].text == "Laden erlaubt"
     assert (made.outcome, made.trigger, made.ocpp16, made.oicp) == (Outcome.GRANTED, Trigger.TAP, "Accepted", "000")
-    assert made.policy == facts.PolicyStamp(revision=7, fingerprint="f00d", age_s=3_600)
+    assert made.policy == facts.PolicyStamp(revision=7, fingerprint="f00d", age_s=3_600, state=Freshness.FRESH)
 
 
 def test_the_charger_that_ends_by_itself_says_why() -> None:
