@@ -49,7 +49,8 @@ above_price = { currency = "EUR", per_kwh = 0.5 }
 """,
     "drivers": '[drivers.anna]\npin = "4711"\nlanguage = "de"\n',
     "vehicles": "[vehicles.van-7]\n",
-    "tokens": '[[tokens]]\nuid = "04:A1:B2:C3"\nlabel = "Anna"\ngroup = "fleet"\ndriver = "anna"\nuntil = 2028-01-01T00:00:00Z\n',
+    "tokens": '[[tokens]]\nuid = "04:A1:B2:C3"\nlabel = "Anna"\n'
+    'group = "fleet"\ndriver = "anna"\nuntil = 2028-01-01T00:00:00Z\n',
     "sites": "[matching]\nradius_m = 50\n[sites.depot]\nlatitude = 52.5\nlongitude = 13\n"
     'evses = [{ id = "DE*ABC*E1" }]\n',
     "question": 'token = "Anna"\ntime = 2027-03-10T12:00:00Z\n[prices]\ncurrency = "EUR"\nper_kwh = 0.5\n'
