@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from functools import lru_cache
 from typing import TypeVar
 
 from agent.core.instants import Instant
@@ -69,9 +68,7 @@ def decide(request: Request, policy: Policy | None, usage: Usage, now: Instant) 
     """All rules, always; a refusal carries every reason. Total: whatever is missing, the answer is a value."""
     found = objections(request, policy, usage, now)
     if found is SILENCE and policy is not None and request.token is not None:
-        bounds = bounds_of(policy, request.token.group)
-        if bounds is not None:
-            return granted_within(bounds.limits)
+        return ordinary_grant(policy, request.token.group)
     warnings = by_severity(found.warnings)
     override = None
     if found.refusals:
@@ -93,10 +90,13 @@ def decide(request: Request, policy: Policy | None, usage: Usage, now: Instant) 
     return Granted(limits=limits, warnings=warnings, override=override, waived=by_severity(found.refusals))
 
 
-@lru_cache(maxsize=1024)
-def granted_within(limits: Limits) -> Granted:
-    """With nothing more to say. A fleet has few such answers, and gives them often."""
-    return Granted(limits=limits)
+def ordinary_grant(policy: Policy, group: str) -> Granted:
+    """What a member of the group is granted where no rule has anything to say: made once, and given often."""
+    granted: Granted | None = policy.granted.get(group)
+    if granted is None:
+        bounds = bounds_of(policy, group)
+        granted = policy.granted[group] = Granted(limits=Limits() if bounds is None else bounds.limits)
+    return granted
 
 
 def outweighing(

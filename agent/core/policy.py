@@ -132,7 +132,9 @@ class Policy:
     revoked: frozenset[str] = frozenset()
     sites: Sites = field(default_factory=Sites)
     budgets: tuple[Budget, ...] = ()
-    folded: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)  # by rules/sieve.py
+    # What is worked out of its groups, once for each: by rules/sieve.py and by decisions.py.
+    folded: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    granted: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def levels(self, group: str) -> Iterator[Group] | None:
         """The group and its ancestors, nearest first; None when one is missing or they never end: no policy then."""
