@@ -22,6 +22,7 @@ from sync.grants import GrantedLease
 DAY = timedelta(days=1)
 # A session that started just before spend-until may run so long, and its report may come so much later.
 SETTLE_AFTER = timedelta(days=7)
+PLENTY = 6  # sessions that are lent at most in advance when money is no question
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 NEVER = datetime(9999, 1, 1, tzinfo=UTC)
 
@@ -254,19 +255,18 @@ def ration(
 ) -> tuple[int, tuple[str, ...]]:
     """(amount of a new lease, leases that it replaces); 0 when the device has enough, or when nothing is left.
 
-    Aimed at is twice what it spends until the next contact, and enough for one session. Where money is tight for all of
-    its `devices`, only a share of what is free is lent, so that the last of it does not lie where nobody needs it.
+    Aimed at is twice what it spends until the next contact, and enough for one session. Where there is plenty for all
+    of its `devices`, it is a share of that, so that also an unusual day needs no connection; where money is tight, only
+    so much that the last of it does not lie where nobody needs it.
     """
     need = min(per_session, need) if need > 0 else per_session
     mine = [loan for loan in account.of(device) if not loan.closed and not loan.burnt and loan.lease.spend_until > now]
     held = sum(loan.free for loan in mine)
     target = max(need, 2 * expected)
     aged = tuple(loan for loan in mine if loan.free > 0 and _half_over(loan.lease, now))
-    if held >= need and 2 * held >= target and not aged:
-        return 0, ()
     free = account.free // copies
     share = free // (2 * max(1, devices))
-    wanted = target if 2 * target * max(1, devices) <= free else max(need, min(target, share))
+    wanted = max(need, min(share, max(target, PLENTY * need)))
     if aged and wanted <= free:
         return wanted, tuple(loan.lease.id for loan in aged)
     if held >= need and 2 * held >= wanted:

@@ -156,9 +156,11 @@ class Lending(RuleBasedStateMachine):
     @precondition(lambda self: self.copies and len(self.world.devices) < len(NAMES) + self.copies)
     @rule(device=st.integers(0, 2))
     def a_device_is_copied(self, device: int) -> None:
-        """Both go on with the same leases, and neither knows of the other."""
-        self.all_goes_well(device)
+        """When the others have used up what was left. Both go on with the same leases; neither knows of the other."""
         one = self.of(device)
+        for _ in range(5):
+            self.a_busy_day([number for number in range(3) if number != device], 1.0, "")
+        self.all_goes_well(device)
         other = one.copied(f"a copy {len(self.world.devices)}")
         for each in (one, other):
             each.sees_link(up=False)
