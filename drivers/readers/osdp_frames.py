@@ -10,11 +10,12 @@ Frames with the old one-byte checksum are refused: our questions carry a CRC, an
 
 from __future__ import annotations
 
+from binascii import crc_hqx
 from dataclasses import dataclass, field
 
 from drivers.readers.reader import Assurance, Card, Technology, card_14443a
 from drivers.readers.rejects import Reason, Rejected
-from drivers.readers.resync import Begin, Resync, Whole
+from drivers.readers.resync import Resync, Unfinished, Whole
 from drivers.readers.wiegand import HALF_OF_BITS, data_of
 
 START, MARK = 0x53, 0xFF
@@ -38,7 +39,7 @@ class OsdpFrame:
 
 
 def frames() -> Resync[OsdpFrame]:
-    return Resync(_judged, may_begin=START.__eq__, max_bytes=FRAME_MAX_BYTES)
+    return Resync(_judged, may_begin=START.__eq__, head_bytes=HEAD_BYTES)
 
 
 def encode(payload: bytes, *, address: int, reply: bool, sequence: int = 0) -> bytes:
@@ -50,12 +51,7 @@ def encode(payload: bytes, *, address: int, reply: bool, sequence: int = 0) -> b
 
 
 def crc16(frame: bytes) -> int:
-    crc = 0x1D0F
-    for byte in frame:
-        crc ^= byte << 8
-        for _ in range(8):
-            crc = (crc << 1 ^ (0x1021 if crc & 0x8000 else 0)) & 0xFFFF
-    return crc
+    return crc_hqx(frame, 0x1D0F)
 
 
 class OsdpReplies:
@@ -90,32 +86,27 @@ def card_in(data: bytes, *, bits: int, technology: Technology) -> tuple[Card, ..
     return (Card(uid=number, technology=technology, assurance=Assurance.LOSSY),)
 
 
-def _judged(held: bytes) -> Whole[OsdpFrame] | Rejected | Begin:
-    if held[0] != START:
-        return Begin.NOTHING
-    if len(held) < HEAD_BYTES:
-        return Begin.UNFINISHED
+def _judged(held: bytes) -> Whole[OsdpFrame] | Rejected | Unfinished:
     size, control = int.from_bytes(held[2:4], "little"), held[4]
     if not HEAD_BYTES + 1 + CRC_BYTES <= size <= FRAME_MAX_BYTES:
         return Rejected(reason=Reason.LENGTH)
     if not control & HAS_CRC:
         return Rejected(reason=Reason.FRAMING)
     if len(held) < size:
-        return Begin.UNFINISHED
-    raw = held[:size]
-    if crc16(raw[:-CRC_BYTES]) != int.from_bytes(raw[-CRC_BYTES:], "little"):
+        return Unfinished(size)
+    if crc16(held[:-CRC_BYTES]) != int.from_bytes(held[-CRC_BYTES:], "little"):
         return Rejected(reason=Reason.CHECKSUM)
-    content, security = raw[HEAD_BYTES:-CRC_BYTES], None
+    content, security = held[HEAD_BYTES:-CRC_BYTES], None
     if control & HAS_SECURITY:
         if len(content) < 3 or not 2 <= content[0] < len(content):
             return Rejected(reason=Reason.CONTENT)
         security, content = content[1], content[content[0] :]
     frame = OsdpFrame(
-        address=raw[1] & ~REPLY,
-        is_reply=bool(raw[1] & REPLY),
+        address=held[1] & ~REPLY,
+        is_reply=bool(held[1] & REPLY),
         security=security,
         code=content[0],
         data=content[1:],
-        raw=raw,
+        raw=held,
     )
-    return Whole(frame, size)
+    return Whole(frame)

@@ -15,13 +15,13 @@ from operator import xor
 
 from drivers.readers.reader import UID_SIZES_14443A, Card, card_14443a
 from drivers.readers.rejects import Reason, Rejected
-from drivers.readers.resync import Begin, Resync, Whole
+from drivers.readers.resync import Resync, Unfinished, Whole
 
 FROM_HOST, FROM_READER = 0xBA, 0xBD
 SELECT, RED_LED, FIRMWARE = 0x01, 0x40, 0xF0
 OK, NO_TAG, COLLISION, BAD_CHECKSUM = 0x00, 0x01, 0x0A, 0xF0
 LEN_MAX = 40  # the longest answer that we ask for is a version text of some 20 characters
-AROUND_UID = 4  # Cmd, Status, Type, CS
+HEAD_BYTES = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,27 +36,27 @@ class Answer:
 def answers() -> Resync[Answer]:
     """The codec of what the reader says."""
 
-    def judged(held: bytes) -> Whole[Answer] | Rejected | Begin:
-        match _judged(held, FROM_READER, 3):
-            case Whole(value=frame, size=size):
-                return Whole(Answer(command=frame[2], status=frame[3], data=frame[4:-1]), size)
+    def judged(held: bytes) -> Whole[Answer] | Rejected | Unfinished:
+        match _judged(held, 3):
+            case Whole(value=frame):
+                return Whole(Answer(command=frame[2], status=frame[3], data=frame[4:-1]))
             case other:
                 return other
 
-    return Resync(judged, may_begin=FROM_READER.__eq__, max_bytes=LEN_MAX + 2)
+    return Resync(judged, may_begin=FROM_READER.__eq__, head_bytes=HEAD_BYTES)
 
 
 def commands() -> Resync[bytes]:
     """The codec of what the host says: command and data. For the simulator."""
 
-    def judged(held: bytes) -> Whole[bytes] | Rejected | Begin:
-        match _judged(held, FROM_HOST, 2):
-            case Whole(value=frame, size=size):
-                return Whole(frame[2:-1], size)
+    def judged(held: bytes) -> Whole[bytes] | Rejected | Unfinished:
+        match _judged(held, 2):
+            case Whole(value=frame):
+                return Whole(frame[2:-1])
             case other:
                 return other
 
-    return Resync(judged, may_begin=FROM_HOST.__eq__, max_bytes=LEN_MAX + 2)
+    return Resync(judged, may_begin=FROM_HOST.__eq__, head_bytes=HEAD_BYTES)
 
 
 def encode(payload: bytes, *, start: int = FROM_HOST) -> bytes:
@@ -66,6 +66,7 @@ def encode(payload: bytes, *, start: int = FROM_HOST) -> bytes:
 
 
 def check(frame: bytes) -> int:
+    """Zero over a whole frame."""
     return reduce(xor, frame, 0)
 
 
@@ -87,15 +88,9 @@ def sighting(answer: Answer) -> tuple[Card, ...] | Rejected:
             return Rejected(reason=Reason.CONTENT)
 
 
-def _judged(held: bytes, start: int, len_min: int) -> Whole[bytes] | Rejected | Begin:
-    if held[0] != start:
-        return Begin.NOTHING
-    if len(held) < 2:
-        return Begin.UNFINISHED
+def _judged(held: bytes, len_min: int) -> Whole[bytes] | Rejected | Unfinished:
     if not len_min <= held[1] <= LEN_MAX:
         return Rejected(reason=Reason.LENGTH)
-    size = held[1] + 2
-    if len(held) < size:
-        return Begin.UNFINISHED
-    frame = held[:size]
-    return Rejected(reason=Reason.CHECKSUM) if check(frame) else Whole(frame, size)
+    if len(held) < (size := HEAD_BYTES + held[1]):
+        return Unfinished(size)
+    return Rejected(reason=Reason.CHECKSUM) if check(held) else Whole(held)

@@ -13,16 +13,17 @@ equal answers are believed is `confirm_frames` of the profile.
 
 from __future__ import annotations
 
+from binascii import crc_hqx
 from typing import Protocol
 
 from drivers.readers.reader import UID_SIZE_EM4100, UID_SIZES_14443A, Card, card_14443a, card_em4100
 from drivers.readers.rejects import Reason, Rejected
-from drivers.readers.resync import Begin, Resync, Whole
+from drivers.readers.resync import Begin, Resync, Unfinished, Whole
 
 CR = 0x0D
 HEX_DIGITS = frozenset(b"0123456789ABCDEF")
 MESSAGE_MAX_BYTES = 80  # the longest answer that we ask for is a version text of at most 64
-CRC_BYTES = 2
+LENGTH_BYTES, CRC_BYTES = 2, 2
 
 SEARCH_TAG = bytes([0x05, 0x00])
 GET_VERSION = bytes([0x00, 0x04])
@@ -45,7 +46,7 @@ def open_messages(mode: str, *, crc: bool) -> Messages:
     """The codec of both directions; a message is an error byte or a function, and what belongs to it."""
     if mode == "ascii":
         return AsciiMessages(crc=crc)
-    return Resync(_judged_binary, may_begin=lambda _: True, max_bytes=2 + MESSAGE_MAX_BYTES + CRC_BYTES)
+    return Resync(_judged_binary, may_begin=lambda _: True, head_bytes=LENGTH_BYTES)
 
 
 def encode(message: bytes, *, mode: str, crc: bool) -> bytes:
@@ -56,12 +57,8 @@ def encode(message: bytes, *, mode: str, crc: bool) -> bytes:
 
 
 def crc16(message: bytes) -> int:
-    crc = 0xFFFF
-    for byte in message:
-        crc ^= byte
-        for _ in range(8):
-            crc = crc >> 1 ^ (0x8408 if crc & 1 else 0)
-    return crc
+    turned = crc_hqx(message.translate(_TURNED), 0xFFFF)  # the library knows the CRC that reads bits the other way
+    return _TURNED[turned & 0xFF] << 8 | _TURNED[turned >> 8]
 
 
 def sighting(message: bytes) -> tuple[Card, ...] | Rejected:
@@ -137,13 +134,14 @@ def _checked(message: bytes) -> bytes | Rejected:
     return content if crc16(content) == int.from_bytes(crc, "little") else Rejected(reason=Reason.CHECKSUM)
 
 
-def _judged_binary(held: bytes) -> Whole[bytes] | Rejected | Begin:
-    if len(held) < 2:
-        return Begin.UNFINISHED
-    length = int.from_bytes(held[:2], "little")
+def _judged_binary(held: bytes) -> Whole[bytes] | Rejected | Unfinished | Begin:
+    length = int.from_bytes(held[:LENGTH_BYTES], "little")
     if not CRC_BYTES < length <= MESSAGE_MAX_BYTES + CRC_BYTES:
         return Begin.NOTHING
-    if len(held) < 2 + length:
-        return Begin.UNFINISHED
-    checked = _checked(held[2 : 2 + length])
-    return checked if isinstance(checked, Rejected) else Whole(checked, 2 + length)
+    if len(held) < LENGTH_BYTES + length:
+        return Unfinished(LENGTH_BYTES + length)
+    checked = _checked(held[LENGTH_BYTES:])
+    return checked if isinstance(checked, Rejected) else Whole(checked)
+
+
+_TURNED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
