@@ -31,7 +31,8 @@ def main(arguments: argparse.Namespace) -> int:
 
     folder, configured = configuration(arguments.config)
     profiles = known(folder)
-    machine = Machine(arguments.root, pcsc=installed_readers())
+    here = arguments.root == Path("/")
+    machine = Machine(arguments.root, pcsc=installed_readers() if here else ())
     found = list(diagnose(machine, profiles, configured))
     bad = any(each.verdict is Verdict.BAD for each in found)
     if arguments.json:
