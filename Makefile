@@ -84,7 +84,7 @@ node: $(NODE_ROOMS:%=%/node_modules/.package-lock.json)
 	npm ci --prefix $* --ignore-scripts --no-audit --no-fund
 	@touch $@
 
-# The policy engines of others, in an environment of their own: 90 MB that nobody needs but who compares with them.
+# The policy engines of others, in an environment of their own: 90 MB that nobody else needs.
 peers: .peers/.made
 
 .peers/.made: tests/benchmarks/peers/peers.lock
@@ -94,8 +94,8 @@ peers: .peers/.made
 	@touch $@
 
 # One of them: make bench NAME=drain (make bench LIST=1 tells the names). Small and once: make bench QUICK=1
-# `decisions` compares with other policy engines where `make peers` has brought them.
-bench: needs $(VENV)/.dev
+# All of them, and `decisions`, need the other policy engines.
+bench: needs $(VENV)/.dev $(if $(filter-out decisions,$(NAME)),,.peers/.made)
 	$(BIN)/python -m tests.benchmarks.runner $(if $(NAME),--only $(NAME)) $(if $(QUICK),--quick) $(if $(LIST),--list)
 
 needs:
