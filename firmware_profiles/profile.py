@@ -158,7 +158,7 @@ class Framing(Strict):
 
     `function`, `register_address` and `register_count` are what a charger is asked over Modbus; addresses are those on
     the wire, from 0. `unit` is the Modbus unit. `firmware_address` and `firmware_count` are where its version stands,
-    in ASCII, filled up with NUL.
+    in ASCII, filled up with NUL. A card counts only while the register at `state_address` has one of `state_values`.
 
     `mode` and `crc` are those of the TWN4's Simple Protocol. `wiegand` is how a converter writes the bits:
     "counted_left" and "counted_right" with two digits that say how many there are, all of them, filled up with zeros
@@ -171,6 +171,8 @@ class Framing(Strict):
     register_count: int | None = Field(default=None, ge=1, le=40)
     firmware_address: int | None = Field(default=None, ge=0, le=65_535)
     firmware_count: int | None = Field(default=None, ge=1, le=40)
+    state_address: int | None = Field(default=None, ge=0, le=65_535)
+    state_values: tuple[int, ...] = Field(default=(), max_length=16, strict=False)
     unit: int = Field(default=1, ge=0, le=255)
     mode: Literal["ascii", "binary"] | None = None
     crc: bool = False
@@ -389,6 +391,10 @@ def _codec(profile: Profile) -> str | None:
     version = (profile.framing.firmware_address, profile.framing.firmware_count)
     if version != (None, None) and (profile.driver != "charger_register" or None in version):
         return "framing: firmware_address and firmware_count belong to driver charger_register, both of them"
+    if profile.framing.state_address is not None and profile.driver != "charger_register":
+        return "framing: state_address belongs to driver charger_register"
+    if (profile.framing.state_address is None) != (not profile.framing.state_values):
+        return "framing: state_address and state_values belong together"
     text = profile.uid.text if profile.uid is not None else None
     if (text is not None) != (profile.driver in ("hid_keys", "charger_register")):
         return "uid.text belongs to the drivers hid_keys and charger_register"

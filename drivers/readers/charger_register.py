@@ -73,7 +73,8 @@ class ChargerRegisterReader:
             cards = _Questions(incoming, outgoing, framing, framing.register_address, framing.register_count)
             version = _Questions(incoming, outgoing, framing, framing.firmware_address, framing.firmware_count)
             admission = admit(self._profile, await self._firmware(version))
-            await self._watch(cards, admission, emit)
+            state = _Questions(incoming, outgoing, framing, framing.state_address, 1)
+            await self._watch(cards, state, admission, emit)
         except OSError as error:
             raise _gone(self._host) from error
         finally:
@@ -81,10 +82,10 @@ class ChargerRegisterReader:
             with contextlib.suppress(OSError):
                 await outgoing.wait_closed()
 
-    async def _watch(self, questions: _Questions, admission: Admission, emit: Emit) -> None:
+    async def _watch(self, questions: _Questions, state: _Questions, admission: Admission, emit: Emit) -> None:
         loop = asyncio.get_running_loop()
         poll_s = self._profile.polling.poll_ms / 1_000
-        last = await self._asked(questions)
+        last = await self._looked(questions, state)
         emit(self._found(admission, held=bool(last)))
         listening = Listening(self.name, 1, silence_s=TAP_LASTS_S, emit=emit)
         failed = 0
@@ -93,11 +94,11 @@ class ChargerRegisterReader:
             if listening.empty_at_s is not None and loop.time() >= listening.empty_at_s:
                 listening.silent(next_in_s=poll_s)
             try:
-                now = await self._asked(questions)
+                now = await self._looked(questions, state)
                 failed = 0
             except ReaderGone:
                 failed += 1
-                if failed >= FAILED_POLLS or questions.ended:
+                if failed >= FAILED_POLLS or questions.ended or state.ended:
                     raise
                 continue
             if now and now != last:
@@ -112,7 +113,16 @@ class ChargerRegisterReader:
             return None
         return answer.content.decode("ascii", "replace").partition("\0")[0].strip() or None
 
-    async def _asked(self, questions: _Questions) -> tuple[Card, ...]:
+    async def _looked(self, questions: _Questions, state: _Questions) -> tuple[Card, ...]:
+        """The card that counts now; none while the charger is in a state in which its registers hold an old one."""
+        framing = self._profile.framing
+        if framing.state_address is not None:
+            now = int.from_bytes((await self._asked(state)).content, "big")
+            if now not in framing.state_values:
+                return ()
+        return _told(self.name, (await self._asked(questions)).content, self._uid)
+
+    async def _asked(self, questions: _Questions) -> Registers:
         answer = await questions.ask()
         if answer is None:
             raise _gone(self._host)
@@ -121,7 +131,7 @@ class ChargerRegisterReader:
                 f"{self._host} does not tell the registers ({answer.reason.value})",
                 hint="check that the profile fits the charger and its firmware",
             )
-        return _told(self.name, answer.content, self._uid)
+        return answer
 
     def _found(self, admission: Admission, *, held: bool) -> ReaderFound:
         stale = ("the charger still shows a card of before; it is no tap",) if held else ()

@@ -22,6 +22,7 @@ class ChargerRegisterSimulator:
     """Answers what the profile asks, with the content that it was given. Lives in a thread of its own."""
 
     def __init__(self, profile: Profile, *, firmware: str = "") -> None:
+        self.state = next(iter(profile.framing.state_values), 0)  # the charger's own, as its register tells it
         self._firmware = firmware
         self._framing = profile.framing
         self._form = profile.uid.text if profile.uid is not None else None
@@ -91,6 +92,8 @@ class ChargerRegisterSimulator:
                 content = None
                 if (function, address, 2 * count) == (asked, self._framing.register_address, self._size):
                     content = self._content
+                elif (function, address, count) == (asked, self._framing.state_address, 1):
+                    content = self.state.to_bytes(2, "big")
                 elif (function, address) == (asked, self._framing.firmware_address):
                     content = self._firmware.encode("ascii").ljust(2 * count, b"\0")
                 about = {"transaction": transaction, "unit": unit, "function": function}

@@ -121,6 +121,26 @@ def test_a_card_that_the_charger_held_before_we_came_is_no_tap_and_one_that_stay
     run(scenario)
 
 
+@pytest.mark.slow
+def test_a_card_counts_only_in_the_states_in_which_the_charger_means_it():
+    profile = hasty("readers/kathrein")
+    waiting, confirmed = 2, 3
+
+    async def scenario():
+        with ChargerRegisterSimulator(profile) as charger:
+            charger.state = waiting
+            async with watched(open_reader("gate", profile=profile, port=charger.port)) as witness:
+                await witness.until(lambda w: bool(w.found))
+                charger.show(UID)
+                await asyncio.sleep(0.3)
+                assert not witness.seen
+                charger.state = confirmed
+                await witness.until_seen(CARD)
+                assert not witness.lost
+
+    run(scenario)
+
+
 @pytest.mark.parametrize(
     ("firmware", "assurance", "finding"),
     [
