@@ -81,6 +81,8 @@ def reconciled(arguments: argparse.Namespace) -> int:
             elif (arguments.all or case.is_dispute) and len(shown) < SHOWN_AT_MOST:
                 shown.append(case)
     disputed = sum(count for name, count in counts.items() if name not in ("matched", "credited"))
+    if arguments.bundles is not None and len(disputes) == BUNDLES_AT_MOST:
+        output.complain(f"there are bundles for the first {BUNDLES_AT_MOST} disputes only: divide the bill for more")
     if arguments.bundles is not None:
         write_bundles(
             disputes, arguments.bundles, cdrs=arguments.cdrs, database=arguments.sessions, tolerances=tolerances

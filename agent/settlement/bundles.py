@@ -20,6 +20,7 @@ from agent.core.tariff.calculator import price
 from agent.core.tariff.terms import Terms
 from agent.core.tariff.verdicts import compare
 from agent.exact_json import dumps
+from agent.journal.copies import exported_file
 from agent.ocpi.claims import cdr_documents, claim_of
 from agent.ocpi.quotes import quote_of
 from agent.ocpi.records import read_records
@@ -28,6 +29,7 @@ from agent.settlement.ledger import key_of
 from agent.settlement.reconciliation import Case
 from agent.settlement.rows import compact, session_row
 from agent.settlement.settled import Settled, settled_in
+from agent.settlement.sources import is_backend
 from agent.settlement.tolerances import Tolerances
 
 
@@ -122,12 +124,21 @@ def _write_cdrs(home: Path, documents: list[dict[str, object]], session: Settled
 
 
 def records_at(database: Path, place: Mapping[str, object]) -> Iterator[bytes]:
+    """Our sealed records again, from wherever the session came."""
+    told = place.get("sequences")
+    sequences = [int(each) for each in told] if isinstance(told, list) else []
+    if not is_backend(database):
+        with exported_file(database) as journal:
+            for sequence in sequences:
+                yield from (
+                    body for (body,) in journal.execute("SELECT body FROM record WHERE sequence = ?", (sequence,))
+                )
+        return
     from sync.backend.store import Store
 
-    sequences = place.get("sequences")
     with closing(Store(database)) as store:
-        for sequence in sequences if isinstance(sequences, list) else ():
-            body = store.body(str(place["device"]), str(place["journal"]), int(sequence))
+        for sequence in sequences:
+            body = store.body(str(place["device"]), str(place["journal"]), sequence)
             if body is not None:
                 yield body
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from itertools import chain, groupby
+from operator import itemgetter
 from pathlib import Path
 
 from agent.settlement.settled import Settled, once, settled_in
@@ -21,7 +23,7 @@ def sessions_of(path: Path) -> Iterator[Settled]:
     """Of a database of `roamkey receive`, or a journal exported by `roamkey journal export`. Raises SourceUnfit."""
     if not path.is_file():
         raise SourceUnfit(f"{path}: no such file")
-    yield from once(sessions_of_backend(path) if is_backend(path) else sessions_of_copy(path))
+    yield from sessions_of_backend(path) if is_backend(path) else sessions_of_copy(path)
 
 
 def sessions_of_backend(path: Path) -> Iterator[Settled]:
@@ -29,8 +31,10 @@ def sessions_of_backend(path: Path) -> Iterator[Settled]:
 
     try:
         with closing(Store(path)) as store:
-            for device, journal in store.journals():
-                yield from settled_in(store.bodies(device, journal))
+            for device, journals in groupby(store.journals(), key=itemgetter(0)):
+                each = [settled_in(store.bodies(device, journal)) for _, journal in journals]
+                # Only where a device began another journal can a session have been sealed twice.
+                yield from each[0] if len(each) == 1 else once(chain.from_iterable(each))
     except sqlite3.Error as error:
         raise SourceUnfit(f"{path}: {error}") from error
 
@@ -51,7 +55,7 @@ def sessions_of_device(state: Path) -> Iterator[Settled]:
     from agent.journal.copies import stopped_store
 
     with stopped_store(state / "journal") as database:
-        yield from once(settled_in(stored(database)))
+        yield from settled_in(stored(database))
 
 
 def stored(database: sqlite3.Connection) -> Iterator[bytes]:

@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 
 from agent.cli import main
+from agent.journal.copies import copy_out, stopped_store
 from agent.ocpi.claims import ClaimsUnfit, read_claims
 from agent.settlement.ledger import a_ledger
 from agent.settlement.reconciliation import Case, Outcome, reconcile
 from agent.settlement.sources import sessions_of
 from agent.settlement.tolerances import Tolerances
+from tests.journal.samples import open_journal
 from tests.settlement.fleet_days import Drive, a_backend, elsewhere, sealed
 from tests.settlement.network_bills import a_bill, a_cdr, a_credit, later
 
@@ -241,3 +243,19 @@ def test_the_verb_tells_programs_a_line_a_case_and_the_counts(
     assert lines[-1] == {"cdrs": 4, "sessions": 4, "counts": {"matched": 4}}
     assert main(["reconcile", "--cdrs", str(tmp_path / "none"), "--sessions", str(fleet)]) == 66
     assert main(["reconcile", "--cdrs", str(bill), "--sessions", str(tmp_path / "none")]) == 65
+
+
+def test_a_copy_of_a_devices_journal_will_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    journal = open_journal(tmp_path / "journal")
+    for entry in ONE.facts():
+        journal.append([entry])
+    journal.close()
+    with stopped_store(tmp_path / "journal") as database:
+        copy_out(database, tmp_path / "copy.db")
+    dear = a_cdr(ONE, total_cost={"excl_vat": 6.0, "incl_vat": 7.5})
+    bill = a_bill(tmp_path / "bill.json", [dear])
+    words = ["--cdrs", str(bill), "--sessions", str(tmp_path / "copy.db"), "--bundles", str(tmp_path / "out")]
+
+    assert main(["reconcile", *words]) == 1
+    (home,) = (tmp_path / "out").iterdir()
+    assert len((home / "records.jsonl").read_bytes().splitlines()) == len(ONE.facts())

@@ -20,6 +20,7 @@ from agent.cli import ocmf as verb
 from agent.core.findings import is_sound
 from agent.core.ocmf import Fault, Record, read, read_all
 from agent.core.ocmf_checks import Checked, check
+from agent.ocmf_signatures import CURVES as KNOWN_CURVES
 from agent.ocmf_signatures import Verdict, verify
 
 CURVES = {
@@ -92,6 +93,14 @@ def faults(*payloads: dict[str, object]) -> set[object]:
 
 
 # the signature
+
+
+def test_every_curve_that_cryptography_has_is_known() -> None:
+    known = {type(curve).__name__ for curve in KNOWN_CURVES.values()}
+    kinds = [kind for kind in vars(ec).values() if isinstance(kind, type)]
+    offered = {kind.__name__ for kind in kinds if issubclass(kind, ec.EllipticCurve)}
+
+    assert known == offered - {"EllipticCurve"}
 
 
 @pytest.mark.parametrize("encoding", ["hex", "base64"])
