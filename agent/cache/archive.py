@@ -17,7 +17,7 @@ from pathlib import Path
 from agent.files import replace_durably
 from sync.bundle import SignedBundle
 
-PROVING_PARTS = ("policy.json", "devices.json", "keys.json")
+PROVING_PARTS = ("policy.json", "devices.json", "keys.json", "revoked.json")
 # A bundle of a large fleet takes about 20 kB here; a new one every day for half a year.
 MOST_BUNDLES = 200
 

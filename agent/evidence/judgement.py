@@ -41,9 +41,12 @@ from agent.ocpi.quotes import quote_of
 from agent.signed_meter import OCMF, Unopened, records_of
 from agent.wire import Record, Unreadable, open_envelope, open_record, source_of
 from sync.bundle import SignedBundle
+from sync.ceilings import CEILINGS_FIELD, Ceilings, CeilingsUnfit, ceilings_from
 from sync.signing import SigningError, thumbprint
 
 if TYPE_CHECKING:
+    from tuf.api.metadata import Root
+
     from sync.vouching import Roots
 
 
@@ -322,6 +325,7 @@ def _rules_grant_it(case: _Case) -> Iterator[str]:
     if policy is None:
         yield flaw
         return
+    policy = _under_the_root(policy, case.roots.get(bundle.root))
     case.policy = policy
     if policy.revision != stamp.revision:
         yield f"the decision names revision {stamp.revision}, but the document is revision {policy.revision}"
@@ -412,12 +416,13 @@ _CHECKS: Mapping[Check, Callable[[_Case], Iterator[str]]] = {
 
 def _policy_of(bundle: SignedBundle, record: Record, *, age: timedelta) -> tuple[str, Policy | None]:
     """The signed policy as it was at that moment, as old as the record says."""
-    from agent.cache.documents import POLICY, DocumentUnfit, read_policy
+    from agent.cache.documents import POLICY, REVOKED, DocumentUnfit, read_policy, read_revoked
 
     if POLICY not in bundle.parts:
         return f"{POLICY} is not in the file", None
     try:
         read = read_policy(bundle.parts[POLICY])
+        revoked = read_revoked(bundle.parts[REVOKED]) if REVOKED in bundle.parts else frozenset()
     except DocumentUnfit as error:
         return str(error), None
     policy = Policy(
@@ -432,8 +437,19 @@ def _policy_of(bundle: SignedBundle, record: Record, *, age: timedelta) -> tuple
         groups=read.groups,
         drivers={},
         vehicles={},
+        revoked=revoked,
     )
     return "", policy
+
+
+def _under_the_root(policy: Policy, root: Root | None) -> Policy:
+    """With the ceilings that the root sets for overrides."""
+    told = {} if root is None else root.unrecognized_fields.get(CEILINGS_FIELD, {})
+    try:
+        ceilings = ceilings_from(told)
+    except CeilingsUnfit:
+        ceilings = Ceilings(override_energy_wh=0, override_hours=0)
+    return replace(policy, override_energy_wh=ceilings.override_energy_wh, override_hours=ceilings.override_hours)
 
 
 def _instant_of(record: Record) -> Instant:

@@ -60,12 +60,13 @@ def test_published_bundle_reaches_a_device_over_retained_topics(tmp_path: Path, 
             to_broker = ["--broker", f"127.0.0.1:{broker.port}", "--plain"]
             publish = ["fleet", "publish", str(office), "--policy", str(source), *to_broker]
             results = []
-            for verb in (publish, ["fleet", "refresh", str(office), *to_broker], publish, publish):
+            revoke = ["fleet", "revoke", str(office), "Anna", *to_broker]
+            for verb in (publish, ["fleet", "refresh", str(office), *to_broker], publish, publish, revoke):
                 assert await asyncio.to_thread(main, verb) == 0
                 results.append(await _updates(device, broker.port, make))
             return results
 
-    first, confirmed, second, third = asyncio.run(story())
+    first, confirmed, second, third, revoked = asyncio.run(story())
 
     assert isinstance(first, Activated)
     assert isinstance(confirmed, Unchanged)
@@ -73,6 +74,8 @@ def test_published_bundle_reaches_a_device_over_retained_topics(tmp_path: Path, 
     assert isinstance(third, Activated)
     assert third.policy.revision == 4
     assert device.cache.lookup(make.ref("04A1B2C3D4E5F6", key)) is not None
+    assert isinstance(revoked, Activated)
+    assert revoked.policy.revoked == {make.ref("04A1B2C3D4E5F6", key)}
     device.stops()
 
 
@@ -83,3 +86,26 @@ def test_broker_that_is_not_there_is_said(tmp_path: Path, capsys: pytest.Capture
     assert main(["fleet", "refresh", str(office), "--broker", "127.0.0.1:1", "--plain"]) == 69
 
     assert "broker did not take it" in capsys.readouterr().err
+
+
+def test_a_broker_is_handed_what_it_lacks_and_all_when_it_lost_its_store(tmp_path: Path, make: Any) -> None:
+    fleet = make.AFleet(tmp_path / "fleet")
+    fleet.publishes(tokens=[make.a_token(f"04A1B2C3D4E5{n:02X}") for n in range(20)])
+    had: dict[str, bytes] = {}
+    handed: list[str] = []
+
+    async def publish(name: str, body: bytes) -> None:
+        handed.append(name)
+        had[name] = body
+
+    def announced(known: set[str]) -> list[str]:
+        handed.clear()
+        asyncio.run(fleet.publisher.announce(publish, known=known))
+        return [name for name in handed if name.startswith("targets/")]
+
+    everything = announced(set())
+    assert len(everything) > 20
+    known = set(everything)
+    fleet.publishes(hours=1, tokens=[make.a_token(f"04A1B2C3D4E5{n:02X}", label="new" if n == 3 else "x") for n in [3]])
+    assert len([name for name in announced(known) if had[name]]) == 2  # one shard, and what carries the revision
+    assert len(announced(set())) > 2
