@@ -12,7 +12,7 @@ import os
 import sqlite3
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from agent.cache import denials
@@ -39,6 +39,7 @@ from agent.core.instants import ClockQuality, Instant
 from agent.core.policy import Policy, Token
 from sync.bundle import FIRST_PART, TIMESTAMP, SignedBundle
 from sync.carriers import Carrier, CarrierError
+from sync.ceilings import Ceilings, CeilingsUnfit, ceilings_of
 from sync.trust_store import Remembered, Trust, TrustStore, TrustStoreBusy, TrustStoreDamaged, TrustStoreError
 from sync.verdicts import FirstPart, Moment, Rejected, Verified
 
@@ -398,6 +399,7 @@ class PolicyCache:
 def _activate(loaded: Loaded, trust: Trust, denied: Denials) -> Active:
     contents: Contents = loaded.generation.contents
     confirmed: datetime = trust.issued
+    ceilings = _ceilings(trust)
     policy = Policy(
         fleet=contents.fleet,
         revision=contents.revision,
@@ -406,15 +408,27 @@ def _activate(loaded: Loaded, trust: Trust, denied: Denials) -> Active:
         confirmed_boot=trust.received_boot,
         confirmed_ms=trust.received_ms,
         stale_after=contents.stale_after,
-        expired_after=contents.expired_after,
+        expired_after=min(contents.expired_after, timedelta(hours=ceilings.expired_after_hours))
+        if ceilings.expired_after_hours is not None
+        else contents.expired_after,
         groups=contents.groups,
         drivers=contents.drivers,
         vehicles=contents.vehicles,
         sites=contents.sites,
         budgets=contents.budgets,
         revoked=contents.revoked | denied.beside(trust),
+        override_energy_wh=ceilings.override_energy_wh,
+        override_hours=ceilings.override_hours,
     )
     return Active(policy=policy, tokens=loaded.tokens, token_count=loaded.token_count, service_keys=contents.keys)
+
+
+def _ceilings(trust: Trust) -> Ceilings:
+    """A newer root, over the same bundle, may set ceilings that are not known here: then nothing passes them."""
+    try:
+        return ceilings_of(trust.root.body)
+    except CeilingsUnfit:
+        return Ceilings(override_energy_wh=0, override_hours=0)
 
 
 def _seen_at_least_since(trust: Trust, now: Instant) -> Trust:

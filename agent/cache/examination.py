@@ -16,16 +16,18 @@ import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Protocol
 
+from agent.cache.contents import Contents
 from agent.cache.generations import Generation, Generations
 from agent.cache.parts import PartStore
 from agent.core.policy import Token
 from sync import bundle
 from sync.carriers import Carrier, CarrierError
+from sync.ceilings import CeilingsUnfit, ceilings_of
 from sync.trust_store import ROLES, Remembered
 from sync.verdicts import Moment, Rejected, Verified
 
@@ -124,6 +126,7 @@ def build(case: Case, verified: Verified) -> str | Unfit:
         contents = read_contents({name: store.read(sha256) for name, sha256 in documents.items()})
         if contents.fleet != case.fleet:
             raise DocumentUnfit("policy.json", f"is for fleet {contents.fleet!r}", code="WrongFleet")
+        _below_the_ceilings(contents, verified.trust.root.body)
         if contents.key_check != case.key_check:
             raise DocumentUnfit(
                 "policy.json",
@@ -143,6 +146,21 @@ def build(case: Case, verified: Verified) -> str | Unfit:
         return case.generations.build(generation, {name: partial(shard, name) for name in names})
     except DocumentUnfit as error:
         return Unfit(code=error.code, detail=str(error))
+
+
+def _below_the_ceilings(contents: Contents, root: bytes) -> None:
+    from agent.cache.documents import DocumentUnfit
+
+    try:
+        most = ceilings_of(root).expired_after_hours
+    except CeilingsUnfit as error:
+        raise DocumentUnfit("root.json", f"{error}: update roamkey", code="CeilingUnknown") from error
+    if most is not None and contents.expired_after > timedelta(hours=most):
+        raise DocumentUnfit(
+            "policy.json",
+            f"expired_after_hours is above the ceiling of {most} that the root has signed",
+            code="AboveCeiling",
+        )
 
 
 def hashes(verified: Verified) -> dict[str, str]:

@@ -15,6 +15,7 @@ from agent.cli import fleet_dispatch, output
 if TYPE_CHECKING:
     from agent.fleet.folder import FleetFolder
     from sync.backend.publisher import Publisher, Status
+    from sync.ceilings import Ceilings
 
 HELP = "make a fleet's keys, publish its policy, set up devices"
 WARN_BEFORE = timedelta(days=30)
@@ -31,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     init = action("init", "make a new fleet: its keys and its empty repository")
     init.add_argument("--fleet", required=True, help="the fleet's name, as in the devices' configuration")
+    _add_ceilings(init)
     init.add_argument("--root-keys", type=int, default=1, metavar="N", help="how many root keys are made (default 1)")
     init.add_argument("--root-threshold", type=int, default=1, metavar="M", help="how many of them must sign")
     init.add_argument("--root-dir", type=Path, metavar="DIR", help="write the root keys here: a stick for the safe")
@@ -55,6 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     rotate = action("rotate-key", "replace the keys of a role; devices follow by the chain of roots")
     rotate.add_argument("role", choices=("root", "targets", "snapshot", "timestamp"))
     rotate.add_argument("--root-dir", type=Path, metavar="DIR", help="where root keys are: again with each, if several")
+    _add_ceilings(rotate)
     rotate.add_argument("--keys", type=int, metavar="N", help="of root: how many there are from now on")
     rotate.add_argument("--threshold", type=int, metavar="M", help="of root: how many of them must sign from now on")
     files = action("device-files", "write what a device is set up with: root.json, token.key, break-glass.key")
@@ -126,6 +129,7 @@ def _init(arguments: argparse.Namespace) -> int:
         root_keys=arguments.root_keys,
         root_threshold=arguments.root_threshold,
         root_folder=arguments.root_dir,
+        ceilings=_ceilings(arguments),
     )
     root_keys = arguments.root_dir or folder.path / "keys"
     if arguments.json:
@@ -269,13 +273,42 @@ def _rotate_key(arguments: argparse.Namespace) -> int:
         output.complain("--keys and --threshold are root's: the other roles have one key each, on line")
         return output.USAGE
     version = publisher.rotate(
-        arguments.role, now=datetime.now(UTC), keys=arguments.keys, threshold=arguments.threshold
+        arguments.role,
+        now=datetime.now(UTC),
+        keys=arguments.keys,
+        threshold=arguments.threshold,
+        ceilings=_ceilings(arguments),
     )
     if arguments.json:
         output.print_json(_plain(publisher.status()))
     else:
         output.say(f"Root version {version} names the new {arguments.role} keys; publish to the broker to spread it.")
     return output.OK
+
+
+def _ceilings(arguments: argparse.Namespace) -> Ceilings | None:
+    from sync.ceilings import CeilingsUnfit, ceilings_from
+
+    if not arguments.ceiling:
+        return None
+    told: dict[str, object] = {}
+    for each in arguments.ceiling:
+        name, _, value = each.partition("=")
+        told[name] = int(value) if value.isdecimal() else value
+    try:
+        return ceilings_from(told)
+    except CeilingsUnfit as error:
+        raise output.Hopeless(output.USAGE, f"--ceiling {error}") from error
+
+
+def _add_ceilings(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--ceiling",
+        action="append",
+        default=[],
+        metavar="NAME=N",
+        help="what no online key may exceed: override_energy_wh, override_hours, expired_after_hours; root signs it",
+    )
 
 
 def _device_files(arguments: argparse.Namespace) -> int:

@@ -72,7 +72,7 @@ def decide(request: Request, policy: Policy | None, usage: Usage, now: Instant) 
     warnings = by_severity(found.warnings)
     override = None
     if found.refusals:
-        override, why_not = outweighing(found, request, usage, now)
+        override, why_not = outweighing(found, request, policy, usage, now)
         if override is None:
             # What the backend might have put right refuses as well; that it was not asked does not.
             asked = (each for each in found.open if each.code is not ReasonCode.NO_ANSWER)
@@ -86,7 +86,7 @@ def decide(request: Request, policy: Policy | None, usage: Usage, now: Instant) 
         return AskBackend(reasons=by_severity(found.open), warnings=warnings)
     limits = limits_for(request, request.token, policy, now, stated_wh=found.max_energy_wh)
     if override is not None:
-        limits = narrowed(limits, override, request)
+        limits = narrowed(limits, override, request, policy)
     return Granted(limits=limits, warnings=warnings, override=override, waived=by_severity(found.refusals))
 
 
@@ -100,24 +100,34 @@ def ordinary_grant(policy: Policy, group: str) -> Granted:
 
 
 def outweighing(
-    found: Findings, request: Request, usage: Usage, now: Instant
+    found: Findings, request: Request, policy: Policy | None, usage: Usage, now: Instant
 ) -> tuple[Override | None, tuple[Reason, ...]]:
     """The override that ends first among those that fit; else why each does not."""
     refusals = by_severity(found.refusals)
     why_not: list[Reason] = []
     for override in sorted(usage.overrides, key=lambda each: (each.not_after, each.id)):
-        why = unfit(override, refusals, waivable(), request.prices, request.metered, usage.known_since, now)
+        why = unfit(
+            override,
+            refusals,
+            waivable(),
+            request.prices,
+            request.metered,
+            usage.known_since,
+            now,
+            most_energy_wh=None if policy is None else policy.override_energy_wh,
+            most_hours=None if policy is None else policy.override_hours,
+        )
         if not why:
             return override, ()
         why_not.append(Reason(code=ReasonCode.OVERRIDE_UNFIT, rule="override", observed=why, limit=override.id))
     return None, tuple(why_not)
 
 
-def narrowed(limits: Limits, override: Override, request: Request) -> Limits:
+def narrowed(limits: Limits, override: Override, request: Request, policy: Policy) -> Limits:
     """What both allow."""
     return replace(
         limits,
-        max_energy_wh=least([limits.max_energy_wh, override.max_energy_wh]),
+        max_energy_wh=least([limits.max_energy_wh, override.max_energy_wh, policy.override_energy_wh]),
         max_duration_s=least([limits.max_duration_s, override.max_duration_s]),
         cost=limits.cost if override.max_cost is None else with_most_cost(limits.cost, override.max_cost, request),
     )

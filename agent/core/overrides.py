@@ -78,12 +78,17 @@ def unfit(
     metered: bool,
     known_since: datetime | None,
     now: Instant,
+    *,
+    most_energy_wh: int | None = None,
+    most_hours: int | None = None,
 ) -> str:
     """Why it cannot be used for these refusals now; empty when it can."""
     if late := _too_late(override, known_since, now):
         return late
     if override.max_energy_wh is None and override.max_duration_s is None and override.max_cost is None:
         return "it has no limit"
+    if not override.counted and _above(override, most_energy_wh, most_hours):
+        return "it is above the ceiling that the fleet's root has signed"
     if override.max_energy_wh is not None and override.max_duration_s is None and not metered:
         return "its energy cannot be counted here"
     if override.max_cost is not None and not _counts(prices, override.max_cost, now):
@@ -94,6 +99,13 @@ def unfit(
         if not override.waives & {refusal.rule, EVERYTHING}:
             return f"it does not waive {refusal.rule}"
     return ""
+
+
+def _above(override: Override, most_energy_wh: int | None, most_hours: int | None) -> bool:
+    """A stolen service key gives no more than this. Break-glass codes are cut down to it instead (decisions.py)."""
+    if most_energy_wh is not None and (override.max_energy_wh is None or override.max_energy_wh > most_energy_wh):
+        return True
+    return most_hours is not None and override.not_after - override.issued > timedelta(hours=most_hours)
 
 
 def is_over(override: Override, now: Instant) -> bool:

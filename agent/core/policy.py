@@ -115,7 +115,8 @@ class Policy:
 
     `confirmed` is the signed time of the newest TUF timestamp role; `confirmed_boot` and `confirmed_ms` say when this
     device received it, so that age also grows when the wall clock stands still or goes back. `revoked`: references of
-    tokens that nothing makes good again, whatever the table says.
+    tokens that nothing makes good again, whatever the table says. `override_energy_wh` and `override_hours` are the
+    most that the fleet's root lets a one-time override give.
     """
 
     fleet: str
@@ -130,6 +131,8 @@ class Policy:
     drivers: Mapping[str, Driver]
     vehicles: Mapping[str, Vehicle]
     revoked: frozenset[str] = frozenset()
+    override_energy_wh: int | None = None
+    override_hours: int | None = None
     sites: Sites = field(default_factory=Sites)
     budgets: tuple[Budget, ...] = ()
     # What is worked out of its groups, once for each: by rules/sieve.py and by decisions.py.

@@ -22,6 +22,7 @@ from agent.core.break_glass import secret_of
 from agent.files import replace_durably
 from agent.fleet.revocations import Revocations
 from sync.backend.publisher import Publisher, PublisherError
+from sync.ceilings import Ceilings
 from sync.signing import SigningError, SigningKey, generate, load
 
 TOKEN_KEY_BYTES = 32
@@ -43,6 +44,7 @@ class FleetFolder:
         root_keys: int = 1,
         root_threshold: int = 1,
         root_folder: Path | None = None,
+        ceilings: Ceilings | None = None,
     ) -> FleetFolder:
         """All keys new. Raises PublisherError when there are keys already."""
         Publisher.init(
@@ -52,6 +54,7 @@ class FleetFolder:
             root_keys=root_keys,
             root_threshold=root_threshold,
             root_folder=root_folder,
+            ceilings=ceilings,
         )
         folder = cls(path)
         for use in SERVICES:

@@ -24,6 +24,7 @@ from tuf.api.exceptions import StorageError
 from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, TargetFile, Targets, Timestamp
 
 from sync import bundle
+from sync.ceilings import CEILINGS_FIELD, Ceilings
 from sync.topics import level
 
 ONLINE_ROLES = ("targets", "snapshot", "timestamp")
@@ -92,6 +93,7 @@ class Publisher:
         root_keys: int = 1,
         root_threshold: int = 1,
         root_folder: Path | None = None,
+        ceilings: Ceilings | None = None,
     ) -> Publisher:
         """New keys, root version 1 and an empty first bundle. Refuses a folder that has keys already.
 
@@ -108,7 +110,8 @@ class Publisher:
         (folder / "repository" / "targets").mkdir()
 
         now = _whole_seconds(now)
-        root = Root(expires=now + ROOT_LIFETIME, unrecognized_fields={bundle.FLEET_FIELD: fleet})
+        limits = {} if ceilings is None else {CEILINGS_FIELD: ceilings.to_field()}
+        root = Root(expires=now + ROOT_LIFETIME, unrecognized_fields={bundle.FLEET_FIELD: fleet, **limits})
         away = root_folder or keys
         away.mkdir(parents=True, exist_ok=True, mode=0o700)
         root_signers = [_new_key(away, f"root-{number}") for number in range(1, root_keys + 1)]
@@ -163,17 +166,26 @@ class Publisher:
             _write_timestamp(self._repository, self._signer("timestamp"), self.fleet, version, snapshot, moment)
         return self.status()
 
-    def rotate(self, role: str, *, now: datetime, keys: int | None = None, threshold: int | None = None) -> int:
+    def rotate(
+        self,
+        role: str,
+        *,
+        now: datetime,
+        keys: int | None = None,
+        threshold: int | None = None,
+        ceilings: Ceilings | None = None,
+    ) -> int:
         """Replace a role's keys (all of root's) and sign the next root with the old and the new root keys.
 
-        `keys` and `threshold` are root's new numbers. When fewer root keys are here than must sign, what is signed
-        waits and SignaturesMissing is raised; nothing is published before enough have signed.
+        `keys` and `threshold` are root's new numbers, `ceilings` take the place of those before. When fewer root keys
+        are here than must sign, what is signed waits and SignaturesMissing is raised; nothing is published before
+        enough have signed.
         """
         with self._alone():
             current = self._root()
             version = current.signed.version + 1
             waiting = self._pending_path(role)
-            signed = self._pending(role, version) or self._next_root(current, role, now, keys, threshold)
+            signed = self._pending(role, version) or self._next_root(current, role, now, keys, threshold, ceilings)
             for signer in (*self._signers(current.signed, Root.type), *self._signers(signed.signed, Root.type)):
                 signed.sign(signer, append=True)
             verified = signed.signed.get_root_verification_result(
@@ -193,9 +205,17 @@ class Publisher:
         return version
 
     def _next_root(
-        self, current: Metadata[Root], role: str, now: datetime, keys: int | None, threshold: int | None
+        self,
+        current: Metadata[Root],
+        role: str,
+        now: datetime,
+        keys: int | None,
+        threshold: int | None,
+        ceilings: Ceilings | None,
     ) -> Metadata[Root]:
         root = Metadata[Root].from_bytes(current.to_bytes()).signed
+        if ceilings is not None:
+            root.unrecognized_fields[CEILINGS_FIELD] = ceilings.to_field()
         root.version, root.expires = root.version + 1, _whole_seconds(now) + ROOT_LIFETIME
         before = list(root.roles[role].keyids)
         for keyid in before:
