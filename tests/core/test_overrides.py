@@ -88,6 +88,10 @@ def test_its_cost_is_counted_like_the_fleets_own_cap() -> None:
 
 WHY_NOT: list[tuple[str, Callable[[], Any], str]] = [
     ("another rule", lambda: with_override(waives={"country_allowed"}), "it does not waive network_allowed"),
+    ("more than the root allows", lambda: with_override(None, replace(NOWHERE, override_energy_wh=9_999)),
+     "it is above the ceiling that the fleet's root has signed"),
+    ("longer than the root allows", lambda: with_override(None, replace(NOWHERE, override_hours=1)),
+     "it is above the ceiling that the fleet's root has signed"),
     ("no limit", lambda: with_override(max_energy_wh=None), "it has no limit"),
     ("no meter", lambda: with_override(replace(a_request(), metered=False)), "its energy cannot be counted here"),
     ("its end", lambda: with_override(not_after=NOON), "it has expired"),
@@ -302,6 +306,12 @@ def test_a_code_lets_one_card_charge_once_without_a_clock_or_a_connection() -> N
     assert made.outcome is Outcome.OVERRIDE
     assert (used.override, used.counter, used.why, used.jws) == ("break-glass-1", 1, "no signal", None)
     assert of(StartCharging, effects)[0].max_energy_wh == MAX_ENERGY_WH
+
+
+def test_a_code_gives_no_more_than_the_root_allows() -> None:
+    yard = stranded(replace(NOWHERE, override_energy_wh=1_000), break_glass=SECRET)
+
+    assert of(StartCharging, says(yard, code_of(SECRET, 1, MINE)))[0].max_energy_wh == 1_000
 
 
 @pytest.mark.parametrize(
