@@ -246,6 +246,7 @@ def ration(
     account: Account,
     device: str,
     *,
+    journal: str,
     need: int,
     per_session: int,
     expected: int,
@@ -260,7 +261,7 @@ def ration(
     so much that the last of it does not lie where nobody needs it.
     """
     need = min(per_session, need) if need > 0 else per_session
-    mine = [loan for loan in account.of(device) if not loan.closed and not loan.burnt and loan.lease.spend_until > now]
+    mine = holding(account, device, journal, now)
     held = sum(loan.free for loan in mine)
     target = max(need, 2 * expected)
     aged = tuple(loan for loan in mine if loan.free > 0 and _half_over(loan.lease, now))
@@ -273,6 +274,15 @@ def ration(
         return 0, ()
     more = max(1, wanted - held)
     return (more, ()) if more <= free else (0, ())
+
+
+def holding(account: Account, device: str, journal: str, now: datetime) -> list[Loan]:
+    """What the device can still spend: of this epoch, and not over."""
+    return [
+        loan
+        for loan in account.of(device)
+        if not loan.closed and not loan.burnt and loan.lease.journal == journal and loan.lease.spend_until > now
+    ]
 
 
 def lasting(terms: Terms, period: Period, now: datetime) -> tuple[datetime, datetime, datetime]:

@@ -36,6 +36,7 @@ from sync.backend.budgets import (
     burnt,
     due_periods,
     granted,
+    holding,
     lasting,
     ration,
     reported,
@@ -344,7 +345,7 @@ class Ledger:
             for period in due_periods(terms, now):
                 self._lend_of(terms, key, period, device, journal, need=need, expected=int(rate * gap_s), now=now)
             running = self._account_now(terms, key, terms.period(now), device)
-            mine = sum(loan.free for loan in running.of(device) if loan.lease.spend_until > now)
+            mine = sum(loan.free for loan in holding(running, device, journal, now))
             if mine + running.free // (1 + terms.cover_copies) < (min(need, terms.per_session) or terms.per_session):
                 used_up[key] = running.period.end
         grant = Grant(
@@ -379,6 +380,7 @@ class Ledger:
         amount, replaces = ration(
             account,
             device,
+            journal=journal,
             need=need,
             per_session=terms.per_session,
             expected=expected,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from agent.core import observations as seen
@@ -12,6 +13,8 @@ from agent.core.tariff.tariffs import Basis
 from tests.core.builders import NOON, Yard, a_group, a_place, a_policy, a_yard
 
 JOURNAL = "journal-1"
+# Nothing here dies with its power: what an fsync costs is left out where that can be.
+IN_MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
 
 
 def a_budget(unit: Unit = Unit.ENERGY, **changes: Any) -> Budget:

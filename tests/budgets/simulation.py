@@ -209,7 +209,14 @@ class Leases:
         if self.size is None:
             expected = int(one.rate * one.gap_s)
             return ration(
-                account, device, need=RESERVE, per_session=RESERVE, expected=expected, devices=len(self.known), now=now
+                account,
+                device,
+                journal="-",
+                need=RESERVE,
+                per_session=RESERVE,
+                expected=expected,
+                devices=len(self.known),
+                now=now,
             )
         held = sum(loan.free for loan in account.loans.values() if loan.lease.spend_until > now)
         more = self.size * CENT - held

@@ -15,12 +15,11 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from agent.core.instants import ClockQuality
+from tests.budgets.lending_office import IN_MEMORY
 from tests.budgets.lending_world import LIMITS, SLACK_WH, Device, World
 
-LIVES = int(os.environ.get("ROAMKEY_LEASE_LIVES", "15"))
+LIVES = int(os.environ.get("ROAMKEY_LEASE_LIVES", "10"))
 STEPS = int(os.environ.get("ROAMKEY_LEASE_STEPS", "40"))
-# Nothing here dies with its power: what an fsync costs is left out where that can be.
-IN_MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
 NAMES = ("gw-1", "gw-2", "gw-3")
 DEATHS = st.sampled_from(("", "", "", "before", "behind"))
 JUMPS = st.sampled_from([timedelta(days=sign * days) for sign in (-1, 1) for days in (1, 3, 30, 366)])
@@ -149,6 +148,19 @@ class Lending(RuleBasedStateMachine):
     def the_backend_is_put_back_to_its_copy(self) -> None:
         self.world.is_put_back()
 
+    @rule(device=st.integers(0, 2))
+    def the_backend_forgets_what_it_has_just_lent(self, device: int) -> None:
+        """And lends to others; whom it has forgotten charges all the same."""
+        self.world.keeps_a_copy()
+        self.all_goes_well(device)
+        self.world.is_put_back()
+        self.others_use_up_the_rest(device)
+        self.many_charge_offline([device, device])
+
+    def others_use_up_the_rest(self, device: int) -> None:
+        for _ in range(5):
+            self.a_busy_day([number for number in range(3) if number != device], 1.0, "")
+
     @rule(device=which)
     def a_journal_is_seen_to_fork(self, device: int) -> None:
         self.world.ledger.burn(self.of(device).name, self.of(device).journal)
@@ -158,9 +170,8 @@ class Lending(RuleBasedStateMachine):
     def a_device_is_copied(self, device: int) -> None:
         """When the others have used up what was left. Both go on with the same leases; neither knows of the other."""
         one = self.of(device)
-        for _ in range(5):
-            self.a_busy_day([number for number in range(3) if number != device], 1.0, "")
         self.all_goes_well(device)
+        self.others_use_up_the_rest(device)
         other = one.copied(f"a copy {len(self.world.devices)}")
         for each in (one, other):
             each.sees_link(up=False)
