@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from drivers.readers.decoders import TypedUids
-from drivers.readers.firmware import admit
+from drivers.readers.firmware import Admission, admit
 from drivers.readers.key_lines import EVENT
 from drivers.readers.listening import Listening
 from drivers.readers.reader import Emit, Feedback, ReaderFound
@@ -79,11 +79,11 @@ class HidKeysReader:
                 )
             )
             listening = Listening(self.name, self._profile.confirm_frames, silence_s=self._silence_s, emit=emit)
-            await self._listen(descriptor, listening)
+            await self._listen(descriptor, admission, listening)
         finally:
             os.close(descriptor)
 
-    async def _listen(self, descriptor: int, listening: Listening) -> None:
+    async def _listen(self, descriptor: int, admission: Admission, listening: Listening) -> None:
         loop = asyncio.get_running_loop()
         decoder = TypedUids(self._uid)
         rest = b""
@@ -106,7 +106,7 @@ class HidKeysReader:
                 if isinstance(result, Rejected):
                     log.debug("reader %s: a line that is no UID (%s)", self.name, result.reason.value)
                 elif result:
-                    listening.heard(result, now_s=loop.time())
+                    listening.heard(admission.cards(result), now_s=loop.time())
 
 
 def _opened(path: str, grab: Callable[[int], None]) -> int:

@@ -11,6 +11,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from drivers.readers.decoders import open_decoder
+from drivers.readers.firmware import Admission, admit
 from drivers.readers.listening import Listening
 from drivers.readers.reader import Emit, Feedback, ReaderFound
 from drivers.readers.rejects import Rejected
@@ -58,8 +59,9 @@ class SerialAsciiReader:
         decoder = open_decoder(self._profile)
         listening = Listening(self.name, self._profile.confirm_frames, silence_s=self._silence_s, emit=emit)
         noise_bytes = 0
+        admission = admit(self._profile, None)
         with SerialPort(self._port, baud=self._baud) as port:
-            emit(self._found())
+            emit(self._found(admission))
             while True:
                 empty_at_s = listening.empty_at_s
                 try:
@@ -74,7 +76,7 @@ class SerialAsciiReader:
                         log.debug("reader %s: damaged frame (%s)", self.name, result.reason.value)
                     else:
                         noise_bytes = 0
-                        listening.heard(result, now_s=loop.time())
+                        listening.heard(admission.cards(result), now_s=loop.time())
                 if noise_bytes >= NOISE_BYTES:
                     raise ReaderGone(
                         f"{noise_bytes} bytes on {self._port} without one good frame",
@@ -83,10 +85,13 @@ class SerialAsciiReader:
                 if len(chunk) == READ_BYTES:
                     await asyncio.sleep(BREATHER_S)
 
-    def _found(self) -> ReaderFound:
+    def _found(self, admission: Admission) -> ReaderFound:
         return ReaderFound(
             reader=self.name,
             model=f"{self._profile.make} {self._profile.model}",
-            firmware="unknown",
-            findings=("cannot be asked whether it is alive; only the loss of its port is noticed",),
+            firmware=admission.firmware,
+            findings=(
+                *admission.findings,
+                "cannot be asked whether it is alive; only the loss of its port is noticed",
+            ),
         )

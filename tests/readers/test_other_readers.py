@@ -178,6 +178,23 @@ def test_a_charger_that_refuses_the_register_is_lost_with_a_hint_about_the_profi
     run(scenario)
 
 
+def test_a_weakness_of_every_version_makes_the_cards_of_a_reader_that_tells_none_lossy(
+    keyboard: HidKeysSimulator,
+):
+    weakness = firmware_profiles.load("readers/phoenix_charx").security[0].model_copy(update={"affects": "all"})
+    profile = hasty("readers/hid_hex", security=(weakness,))
+
+    async def scenario():
+        async with watched(HidKeysReader("gate", profile=profile, port=keyboard.port, grab=lock)) as witness:
+            await witness.until(lambda w: bool(w.found))
+            assert weakness.id in witness.found[0].findings[0]
+            keyboard.type("DEADBEEF")
+            await witness.until(lambda w: bool(w.seen))
+            assert [card.assurance for card in witness.seen[0].cards] == [Assurance.LOSSY]
+
+    run(scenario)
+
+
 def test_a_pn532_whose_firmware_the_profile_refuses_is_never_read(tmp_path: Path):
     base = firmware_profiles.load("readers/pn532_hsu")
     strict = hasty(
