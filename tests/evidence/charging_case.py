@@ -67,6 +67,7 @@ class Case:
     device: str = DEVICE
     vouched: bool = True
     groups: dict[str, Any] = field(default_factory=lambda: GROUPS)
+    revoked: list[str] = field(default_factory=list)
     publisher: Publisher = field(init=False)
     vault: Vault = field(init=False)
     cache: PolicyCache = field(init=False)
@@ -122,6 +123,7 @@ class Case:
                 "keys": [{"kid": service.kid, "use": "ack", "jwk": json.loads(service.public_jwk)}],
             },
             "devices.json": {"schema": 1, "devices": [theirs, *([ours] if self.vouched else [])]},
+            **({"revoked.json": {"schema": 1, "revoked": self.revoked}} if self.revoked else {}),
         }
         return {name: json.dumps(document).encode() for name, document in made.items()}
 

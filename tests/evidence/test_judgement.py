@@ -268,6 +268,20 @@ def test_a_grant_at_a_network_that_the_policy_does_not_allow_is_named(case: Case
     assert "NETWORK" in judgement.findings[-1].flaws[0]
 
 
+def test_a_grant_to_a_card_that_the_policy_revoked_is_named(case: Case) -> None:
+    begun = case.tap("s-1", 0)
+    case.revoked = [begun[0].credential.reference]  # type: ignore[union-attr]
+    case.publishes(minutes=1)
+    case.journal.append([(fact, at(2)) for fact in case.tap("s-1", 2)])
+    case.journal.append([(case.start("s-1", 2), at(2)), (case.end("s-1", 2), at(62))])
+    case.journal.seal_checkpoint(case.vault, at(62))
+
+    judgement = judge(to_bytes(case.evidence()), root=case.bootstrap)
+
+    assert judgement.failed == (Check.RULES,)
+    assert "REVOKED" in judgement.findings[-1].flaws[0]
+
+
 def test_a_bill_that_the_meter_did_not_count_is_named(case: Case) -> None:
     case.journal.append([(fact, at()) for fact in case.tap("s-1", 0)])
     case.journal.append([(case.start("s-1", 0), at()), (replace(case.end("s-1", 0), energy_wh=99_000), at(60))])
