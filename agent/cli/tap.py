@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
+from typing import Any
 
 from agent.cli import output
 from agent.cli.client import add_service_arguments, api_of
@@ -13,11 +15,21 @@ HELP = "inject a card tap into the running service"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--reader", required=True, help="the reader's name in the configuration")
     parser.add_argument("--uid", required=True, help="the card's UID in hexadecimal, on-air order")
+    parser.add_argument("--tariff", type=Path, metavar="FILE", help="the OCPI tariff that is shown here")
+    parser.add_argument("--zone", metavar="ZONE", help="its time zone, such as Europe/Berlin")
+    parser.add_argument("--route", help="the trip or tour that the session is charged to")
     add_service_arguments(parser)
 
 
 def main(arguments: argparse.Namespace) -> int:
-    answer = api_of(arguments).post("/v1/taps", {"reader": arguments.reader, "uid": arguments.uid})
+    asked: dict[str, Any] = {"reader": arguments.reader, "uid": arguments.uid, "route": arguments.route}
+    if arguments.tariff is not None:
+        try:
+            document = arguments.tariff.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise output.Hopeless(output.NO_INPUT, f"{arguments.tariff}: {error}") from error
+        asked["tariff"] = {"document": document, "zone": arguments.zone}
+    answer = api_of(arguments).post("/v1/taps", {name: each for name, each in asked.items() if each is not None})
     if arguments.json:
         output.print_json(answer)
     else:

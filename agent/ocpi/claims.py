@@ -74,10 +74,10 @@ def claim_of(document: dict[str, object]) -> Claim:
     notes = Notes()
     node = Node(document, "$", notes).know(*CDR_FIELDS)
     total = stated_total(node, Total.COST.value)
-    party = normalise_network(f"{node.text('country_code') or ''}{node.text('party_id') or ''}")
+    party = normalise_network(_named(node.text("country_code")) or "") + (_named(node.text("party_id")) or "").upper()
     claim = Claim(
         party=party,
-        id=(node.text("id") or "").strip(),
+        id=_named(node.text("id")) or "",
         session=_named(node.text("session_id")),
         reference=_named(node.text("authorization_reference")),
         evse=_evse(node),
@@ -86,7 +86,7 @@ def claim_of(document: dict[str, object]) -> Claim:
         energy_kwh=node.number("total_energy"),
         net=None if total is None else total.net,
         gross=None if total is None else total.gross,
-        currency=(node.text("currency") or "").strip().upper() or None,
+        currency=(_named(node.text("currency")) or "").upper() or None,
         credit=document.get("credit") is True,
         credits=_named(node.text("credit_reference_id")),
         created=node.moment("last_updated"),
@@ -111,7 +111,9 @@ def digest_of(document: dict[str, object]) -> str:
 
 
 def _named(text: str | None) -> str | None:
-    return text.strip() if text and text.strip() not in ("", NOT_AVAILABLE) else None
+    """JSON can say what UTF-8 cannot; no id is such a text."""
+    told = (text or "").encode("utf-8", "replace").decode().strip()
+    return None if told in ("", NOT_AVAILABLE) else told
 
 
 def _evse(node: Node) -> str | None:

@@ -23,6 +23,7 @@ from agent.settlement.settled import Settled
 
 MICRO: Final = Decimal(1_000_000)  # of money; and of kWh, which is mWh
 MILLI: Final = Decimal(1000)
+MOST: Final = 2**62
 MANY: Final = 2_000
 CACHE_KIB: Final = 16 * 1024
 
@@ -138,4 +139,5 @@ def _ms(moment: datetime | None) -> int | None:
 
 
 def _scaled(value: Decimal | None, by: Decimal) -> int | None:
-    return None if value is None else round(value * by)
+    """SQLite's integers end at 2**63: what is more is no bill, and shows as a difference all the same."""
+    return None if value is None else max(-MOST, min(MOST, round(value * by)))

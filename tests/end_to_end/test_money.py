@@ -29,8 +29,19 @@ def test_a_priced_session_is_shown_survives_a_kill_is_proven_and_leaves_for_sett
         van.start_ready()
         van.report("yard", "found", state="available", meter_wh=0)
         until("the yard's charger", lambda: van.reachable("yard"))
-        tap = {"reader": "door", "uid": DORA.hex(), "route": "tour 5", "tariff": {"document": TARIFF}}
-        session = van.api.post("/v1/taps", tap)["session"]
+        (tmp_path / "tariff.json").write_text(TARIFF)
+        tap = [
+            "tap",
+            "--reader",
+            "door",
+            "--uid",
+            DORA.hex(),
+            "--route",
+            "tour 5",
+            "--tariff",
+            tmp_path / "tariff.json",
+        ]
+        session = json.loads(good(roamkey(*tap, "--json", "--socket", van.root / "api.sock")))["session"]
         van.report("yard", "started", session=session, meter_wh=1_000)
         van.report("yard", "metered", session=session, meter_wh=6_000, power_w=11_000)
         running = until_cost(van, "3.7500")

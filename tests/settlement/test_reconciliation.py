@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from agent.cli import main
 from agent.journal.copies import copy_out, stopped_store
-from agent.ocpi.claims import ClaimsUnfit, read_claims
+from agent.ocpi.claims import ClaimsUnfit, claim_of, read_claims
+from agent.ocpi.records import CDR_FIELDS
 from agent.settlement.ledger import a_ledger
 from agent.settlement.reconciliation import Case, Outcome, reconcile
 from agent.settlement.sources import sessions_of
@@ -259,3 +262,38 @@ def test_a_copy_of_a_devices_journal_will_do(tmp_path: Path, capsys: pytest.Capt
     assert main(["reconcile", *words]) == 1
     (home,) = (tmp_path / "out").iterdir()
     assert len((home / "records.jsonl").read_bytes().splitlines()) == len(ONE.facts())
+
+
+def test_a_cdr_of_2_1_1_names_no_party_and_ends_with_stop_date_time(fleet: Path) -> None:
+    new = a_cdr(TWO)
+    old = {name: value for name, value in new.items() if name not in ("country_code", "party_id", "cdr_location")} | {
+        "stop_date_time": new["end_date_time"],
+        "end_date_time": None,
+        "total_cost": 5.0,
+        "location": {"id": "L1", "evses": [{"uid": "1", "evse_id": "DE*ABC*E1*1"}]},
+    }
+    case = only(cases(fleet, [old]))
+
+    assert (case.outcome, case.session, case.notes) == (Outcome.MATCHED, "s-2", ("incomplete: no party",))
+
+
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.decimals()
+    | st.text(max_size=8)
+    | st.sampled_from(["\ud800", "#NA"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.dictionaries(st.sampled_from(CDR_FIELDS), VALUES, max_size=9), min_size=1, max_size=4))
+def test_no_cdr_whatsoever_stops_a_reconciliation(documents: list[dict[str, Any]]) -> None:
+    with a_ledger() as ledger:
+        assert ledger.book_claims(claim_of(each) for each in documents) == len(documents)
+        found = list(reconcile(ledger, Tolerances()))
+
+    assert len(found) == len(documents)
