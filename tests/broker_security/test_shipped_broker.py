@@ -102,6 +102,34 @@ def test_a_device_can_publish_only_below_its_own_up(tmp_path: Path, configuratio
 
 
 @pytest.mark.parametrize("configuration", [ACL_FILE, DYNAMIC])
+def test_who_answers_questions_sees_no_records_and_the_publisher_sends_overrides(
+    tmp_path: Path, configuration: str
+) -> None:
+    async def story() -> None:
+        async with (
+            premises_of(tmp_path, configuration) as premises,
+            open_link(premises.settings("answers-1")) as answers,
+            open_link(premises.settings("publisher-acme")) as publisher,
+            open_link(premises.settings("van-1")) as device,
+        ):
+            await answers.subscribe([TOPICS.ask])
+            await tried(answers, TOPICS.records)
+            await device.subscribe([OURS.answer, OURS.override])
+            await device.publish(OURS.records, b"a record")
+            await device.publish(OURS.ask, b"a question")
+            assert (await answers.receive()).payload == b"a question"
+
+            assert await answers.publish(OURS.override, b"forged") == 0x87
+            assert await publisher.publish(OURS.answer, b"forged") == 0x87
+            await publisher.publish(OURS.override, b"an override", retain=True)
+            assert (await device.receive()).payload == b"an override"
+            await answers.publish(OURS.answer, b"an answer")
+            assert (await device.receive()).payload == b"an answer"
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("configuration", [ACL_FILE, DYNAMIC])
 def test_a_device_can_read_only_its_own_down_and_the_policy(tmp_path: Path, configuration: str) -> None:
     everything = [THEIRS.ack, THEIRS.grant, THEIRS.records, TOPICS.records, "#", f"roamkey/v1/{FLEET}/+/down/#"]
     policy = TOPICS.policy("metadata/timestamp.json")
