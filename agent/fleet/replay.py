@@ -28,6 +28,7 @@ from agent.core.pins import PinState
 from agent.core.policy import Token
 from agent.core.reasons import Reason, ReasonCode
 from agent.core.requests import Given, Request, Usage
+from agent.core.rules.card import DOUBTED
 from agent.fleet.trial import policy_of
 from agent.wire import Record, UnknownType, Unreadable, open_record
 
@@ -181,6 +182,7 @@ def _again(
         credential=fact.credential,
         token=token,
         lookup_failed=ReasonCode.CACHE_UNREADABLE in said,
+        doubt=next((doubt for doubt, code in DOUBTED.items() if code in said), None),
         reader=fact.reader,
         charger=fact.charger,
         place=fact.place,
