@@ -18,7 +18,7 @@ from agent.core.instants import ClockQuality
 from tests.budgets.lending_office import IN_MEMORY
 from tests.budgets.lending_world import LIMITS, SLACK_WH, Device, World
 
-LIVES = int(os.environ.get("ROAMKEY_LEASE_LIVES", "10"))
+LIVES = int(os.environ.get("ROAMKEY_LEASE_LIVES", "8"))
 STEPS = int(os.environ.get("ROAMKEY_LEASE_STEPS", "40"))
 NAMES = ("gw-1", "gw-2", "gw-3")
 DEATHS = st.sampled_from(("", "", "", "before", "behind"))
