@@ -18,7 +18,7 @@ from drivers.readers.rejects import Rejected
 from drivers.readers.supervision import ReaderGone
 from firmware_profiles.judgement import judge
 from firmware_profiles.matching import Described, matching, overlaps
-from firmware_profiles.profile import Profile, ProfileError, TextForm
+from firmware_profiles.profile import Firmware, Framing, Match, Profile, ProfileError, TextForm
 from firmware_profiles.versions import is_in, parse
 
 PROFILES = [firmware_profiles.load(each) for each in firmware_profiles.available() if each.startswith("readers/")]
@@ -47,9 +47,17 @@ def test_at_least_twenty_families_have_a_profile_and_say_how_they_are_known():
     assert {"vendor", "source", "community", "unverified"} <= levels
     for profile in PROFILES:
         assert profile.evidence, profile.id
-        said = {evidence.field.split(".")[0] for evidence in profile.evidence}
-        for wanted in ("feedback", "security", "kernel_conflicts"):
-            assert not getattr(profile, wanted) or wanted in said, f"{profile.id}: no evidence for {wanted}"
+
+
+@pytest.mark.parametrize("profile", PROFILES, ids=lambda profile: profile.id)
+def test_what_is_not_obvious_about_a_reader_has_its_evidence(profile: Profile):
+    assert profile.uid is not None
+    obvious = {"framing": Framing(), "match": Match(), "firmware": Firmware()}
+    claimed = {key for key, nothing in obvious.items() if getattr(profile, key) != nothing}
+    claimed |= {key for key in ("feedback", "security", "setup", "kernel_conflicts") if getattr(profile, key)}
+    if profile.uid.loss != "none" or profile.uid.text or profile.uid.byte_order != "on_air":
+        claimed.add("uid")
+    assert claimed <= {evidence.field.split(".")[0] for evidence in profile.evidence}
 
 
 def test_no_two_profiles_claim_the_same_device():
