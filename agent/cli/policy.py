@@ -188,6 +188,8 @@ def explain(arguments: argparse.Namespace) -> int:
         output.say(
             f"  without an answer: {without['outcome']} {', '.join(each['code'] for each in without['reasons'])}"
         )
+    if contents.budgets:
+        output.say("  budgets were not asked: which leases there are, a device knows")
     output.say(f"  the driver is told: {told['text']!r}")
     output.say("  peers: " + ", ".join(f"{name} {value or '2004'}" for name, value in told["peers"].items()))
     rows: list[tuple[str, ...]] = []

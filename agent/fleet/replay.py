@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from agent.cache.contents import Contents
-from agent.core.decisions import AskBackend, Granted, NeedsInput, Refused, decide
+from agent.core.decisions import AskBackend, Decision, Granted, NeedsInput, Refused, decide
 from agent.core.facts import (
     DecisionMade,
     JournalOpened,
@@ -28,7 +28,9 @@ from agent.core.pins import PinState
 from agent.core.policy import Token
 from agent.core.reasons import Reason, ReasonCode
 from agent.core.requests import Given, Request, Usage
+from agent.core.rules.budget import within_budget
 from agent.core.rules.card import DOUBTED
+from agent.core.statuses import by_severity
 from agent.fleet.trial import policy_of
 from agent.wire import Record, UnknownType, Unreadable, open_record
 
@@ -45,6 +47,9 @@ class Gap(StrEnum):
     PIN = "which PIN was tried is not recorded: what came of it then is taken"
     LIVE = "the backend's word of then is taken; another policy might not have asked, or asked for the first time"
     OVERRIDE = "overrides are not replayed: this one was granted by an override"
+    BUDGET = (
+        "which leases the device held is not asked again: what the budgets said then is taken, if there are any now"
+    )
     PROMPTED = "what the driver was not asked for then cannot be known: taken as not given"
 
 
@@ -194,7 +199,7 @@ def _again(
         heard=fact.backend,
     )
     wrong = past.history.wrong_in_a_row(driver.id, driver.pin) if driver is not None and driver.pin is not None else 0
-    decision = decide(request, policy, past.usage(fact, request, wrong), now)
+    decision = _with_budgets(decide(request, policy, past.usage(fact, request, wrong), now), fact, contents)
     before = Verdict(outcome=fact.outcome.value, codes=_codes(fact.reasons))
     match decision:
         case Granted():
@@ -218,6 +223,14 @@ def _again(
         reasons=reasons,
         gaps=tuple(gaps),
     )
+
+
+def _with_budgets(decision: Decision, fact: DecisionMade, contents: Contents) -> Decision:
+    said = tuple(reason for reason in fact.reasons if reason.rule == within_budget.__name__)
+    if not said or not contents.budgets:
+        return decision
+    others = decision.reasons if isinstance(decision, Refused) else ()
+    return Refused(reasons=by_severity((*others, *said)), warnings=decision.warnings)
 
 
 def _gaps(
@@ -252,6 +265,8 @@ def _gaps(
         yield Gap.LIVE
     if fact.override is not None:
         yield Gap.OVERRIDE
+    if contents.budgets:
+        yield Gap.BUDGET
     if any(reason.code in (ReasonCode.PIN, ReasonCode.ODOMETER) for reason in reasons):
         yield Gap.PROMPTED
 

@@ -169,7 +169,9 @@ def read_folder(
     people = {name: hashing(name, entry) for name, entry in drivers.entries.items()}
     for kind, entries in ((drivers, people), (vehicles, vehicles.entries), (sites, sites.entries)):
         kind.judge(entries)
-    known = {"group": groups, "driver": people, "vehicle": vehicles.entries}
+    unread = {each.file.partition(".")[0] for each in remarks if each.code is Code.UNREADABLE}
+    lists = {"group": ("policy", groups), "driver": ("drivers", people), "vehicle": ("vehicles", vehicles.entries)}
+    known = {name: entries for name, (file, entries) in lists.items() if file not in unread}  # else none is unknown
     tokens = _Tokens(known, token_key, _alias_forms(policy, remarks), remarks, progress)
     tokens.read(source)
     devices = _devices(source / "devices", remarks)

@@ -209,3 +209,10 @@ def test_two_files_of_one_name_are_two_truths(source: Path, capsys: pytest.Captu
     (source / "policy.yaml").write_text("groups: {}")
     assert main(["policy", "check", str(source)]) == 66
     assert "policy.yaml are both there" in capsys.readouterr().err
+
+
+def test_a_policy_that_cannot_be_read_is_told_once(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """And not again with every card, as of an unknown group."""
+    (source / "policy.toml").write_text("[groups.fleet\n")
+    _, findings = found(source, capsys)
+    assert [each["code"] for each in findings["findings"]] == ["UNREADABLE"]

@@ -14,9 +14,10 @@ import pytest
 from agent.cli import main
 from agent.core.credentials import reference
 from agent.core.effects import Record
-from agent.core.facts import DecisionMade, JournalOpened
+from agent.core.facts import DecisionMade, JournalOpened, Outcome
 from agent.core.instants import Instant
 from agent.core.observations import Presented
+from agent.core.reasons import Reason, ReasonCode
 from agent.core.rules import RULES
 from agent.fleet.source import read_folder
 from agent.fleet.trial import policy_of
@@ -56,6 +57,9 @@ SOURCE = {
     f"{UIDS['card 1']},card 1,vans,anna,van-7,\n{UIDS['card 2']},card 2,locked,anna,,\n"
     f"{UIDS['card 3']},card 3,fleet,,,blocked\n",
 }
+BUDGET = (
+    '[budgets.vans]\nscope = "fleet"\nenergy_wh = 90000\nenergy_wh_per_session = 5000\nperiod = "month"\nzone = "UTC"\n'
+)
 KEY = bytes(range(32))
 WEDNESDAY = datetime(2027, 3, 10, 12, tzinfo=UTC)
 
@@ -379,3 +383,23 @@ def test_an_exported_journal_is_read_as_well_and_not_touched(
 def test_what_is_no_journal_is_told(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     report = replayed(source, [b"junk", b"{}"], capsys)
     assert (report["decisions"], report["unreadable"]) == (0, 2)
+
+
+def test_what_budgets_said_then_is_taken_and_told(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    without_prices(source)
+    yard = a_day(source)
+    granted = next(fact for fact in yard.told(DecisionMade) if fact.outcome == "granted")
+    empty = Reason(code=ReasonCode.LEASE_EMPTY, rule="within_budget", observed="0 Wh", limit="5000 Wh")
+    yard.bodies.clear()
+    yard.seals(JournalOpened(reason="created", predecessor=None, salvaged=None))
+    yard.seals(replace(granted, outcome=Outcome.REFUSED, reasons=(empty,)))
+    yard.now = replace(yard.now, utc=WEDNESDAY)
+
+    (now_granted,) = replayed(source, yard.bodies, capsys, "--all")["replayed"]
+    text = (source / "policy.toml").read_text()
+    (source / "policy.toml").write_text(f"{text}\n{BUDGET}")
+    (as_then,) = replayed(source, yard.bodies, capsys, "--all")["replayed"]
+
+    assert (now_granted["after"]["codes"], "BUDGET" in now_granted["gaps"]) == ([], False)
+    assert "LEASE_EMPTY" in as_then["after"]["codes"]
+    assert (as_then["after"]["outcome"], "BUDGET" in as_then["gaps"]) == ("refused", True)
