@@ -103,6 +103,8 @@ def outweighing(
     found: Findings, request: Request, policy: Policy | None, usage: Usage, now: Instant
 ) -> tuple[Override | None, tuple[Reason, ...]]:
     """The override that ends first among those that fit; else why each does not."""
+    if not usage.overrides:
+        return None, ()
     refusals = by_severity(found.refusals)
     why_not: list[Reason] = []
     for override in sorted(usage.overrides, key=lambda each: (each.not_after, each.id)):

@@ -94,8 +94,11 @@ _RANK = {code: rank for rank, code in enumerate(TABLE)}
 
 def by_severity(reasons: Iterable[Reason]) -> tuple[Reason, ...]:
     """A total order that does not depend on the order of the rules."""
+    found = tuple(reasons)
+    if len(found) < 2:
+        return found
     return tuple(
-        sorted(reasons, key=lambda reason: (_RANK[reason.code], reason.rule, reason.group or "", reason.observed))
+        sorted(found, key=lambda reason: (_RANK[reason.code], reason.rule, reason.group or "", reason.observed))
     )
 
 
