@@ -366,6 +366,78 @@ def reader_frames() -> Target:
     return Target(parse=parse, seeds=tuple(seeds))
 
 
+def card_blocks() -> Target:
+    """What a card says in blocks, each frame behind its length: activation and the whole of GetVersion."""
+    from drivers.cards.apdu import CardError, CardTorn
+    from drivers.cards.iso_dep import IsoDep
+    from drivers.cards.provisioning import kind_of
+    from drivers.cards.virtual_desfire import VirtualDesfire
+    from drivers.readers.virtual_cards import IsoDepCard
+
+    def parse(data: bytes) -> object:
+        rest = bytearray(data)
+
+        def exchange(frame: bytes, wait_s: float) -> bytes:
+            if not rest:
+                raise CardTorn("nothing more")
+            size = rest.pop(0)
+            said = bytes(rest[:size])
+            del rest[:size]
+            return said
+
+        blocks = IsoDep(exchange)
+        blocks.activate()
+        return kind_of(blocks.transceive)
+
+    def heard(card: IsoDepCard) -> bytes:
+        said = []
+
+        def exchange(frame: bytes, wait_s: float) -> bytes:
+            said.append(card.transceive(frame) or b"")
+            return said[-1]
+
+        blocks = IsoDep(exchange)
+        blocks.activate()
+        kind_of(blocks.transceive)
+        return b"".join(bytes([len(each)]) + each for each in said)
+
+    uid = bytes.fromhex("04958CAA5C5E80")
+    cards = (IsoDepCard(VirtualDesfire(uid)), IsoDepCard(VirtualDesfire(uid), extensions=2, piece_bytes=5))
+    return Target(parse=parse, refusals=(CardError,), seeds=tuple(heard(card) for card in cards))
+
+
+def card_answer() -> Target:
+    """An encrypted UID in a session; the seed is AN12196's."""
+    from drivers.cards.apdu import CardError
+    from drivers.cards.ev2 import Session
+
+    enc, mac = bytes.fromhex("2B4D963C014DC36F24F69A50A394F875"), bytes.fromhex("379D32130CE61705DD5FD8C36B95D764")
+
+    def parse(data: bytes) -> object:
+        return Session(lambda command: data, enc=enc, mac=mac, identifier=bytes.fromhex("DF055522")).card_uid()
+
+    seed = bytes.fromhex("70756055688505B52A5E26E59E329CD6595F672298EA41B79100")
+    return Target(parse=parse, refusals=(CardError,), seeds=(seed,))
+
+
+def tag_message() -> Target:
+    """A tag's NDEF message, and the proof in its URL."""
+    from drivers.cards import sdm
+    from drivers.cards.apdu import CardError
+    from drivers.cards.ndef import url_of
+
+    keys, layout = sdm.Keys(file=bytes(16), meta=bytes(16)), sdm.Layout(file="enc", mac_from="enc")
+
+    def parse(data: bytes) -> object:
+        return sdm.verified(url_of(data), keys, layout)
+
+    url = (
+        b"\x04choose.url.com/ntag424?picc_data=FD91EC264309878BE6345CBE53BADF40"
+        b"&enc=CEE9A53E3E463EF1F459635736738962&cmac=ECC1E7F6C6C73BF6"
+    )
+    return Target(parse=parse, refusals=(CardError,), seeds=(bytes([0xD1, 0x01, len(url)]) + b"U" + url,))
+
+
 TARGETS: dict[str, Callable[[], Target]] = {
     function.__name__: function
     for function in (
@@ -373,6 +445,7 @@ TARGETS: dict[str, Callable[[], Target]] = {
         certificate, pem, contract_chain, ocsp_response, revocation_list, exi_request, emaid, installation,
         meter_record, meter_signature, gpsd_report,
         tariff, charge_record, configuration, profile, charger_line, reader_frames,
+        card_blocks, card_answer, tag_message,
     )
 }  # fmt: skip
 
