@@ -21,6 +21,9 @@ import time
 from pathlib import Path
 from typing import Self
 
+if __name__ != "__main__":
+    from drivers.readers import pcsc_lite
+
 VPCD_PORT = 35963
 VPCD_CONF = "/etc/reader.conf.d/vpcd"
 READY_WITHIN_S = 10.0
@@ -65,6 +68,7 @@ class Room:
         )
         assert self._process.stdout is not None
         assert self._process.stdout.readline() == b"ready\n", "pcscd does not come up"
+        assert pcsc_lite.installed_readers(), "libpcsclite was used before the first room, and looks elsewhere for ever"
 
     def stop(self) -> None:
         """The daemon dies, as after a crash or an upgrade."""
