@@ -20,15 +20,20 @@ from agent.core.facts import (
     PinTried,
     SessionAuthorised,
     SessionEnded,
+    SessionFact,
+    SessionSigned,
+    SessionStarted,
 )
 from agent.core.history import MOST_ANSWERS, MOST_OVERRIDES, MOST_USED, History, Visit
 from agent.core.overrides import Override
 from agent.core.recollection import recalled, wanted_by
+from agent.core.sessions import Session, fold
 from agent.journal import Journal
 from agent.wire import TYPES, open_envelope
 
 REMEMBERED_TRIES = 2_000
 REMEMBERED_QUESTIONS = 50
+REMEMBERED_SESSIONS = 8  # that ended last: a charger has its late word within minutes
 REMEMBERED_ENDS = 500  # of sessions, some 30 ms to read; further back is told as unknown
 
 CREATED = "created"  # a journal that replaces none: before it there was nothing to know
@@ -125,6 +130,19 @@ def with_overrides(history: History, journal: Journal) -> History:
         if record.sequence > right:
             history = history.with_wrong_code(record.time)
     return history
+
+
+def ended_lately(journal: Journal) -> tuple[Session, ...]:
+    """So that what a charger says late of them, such as a signed meter record, still finds its session."""
+    found = []
+    for end in reversed(journal.recent(TYPES[SessionEnded], limit=REMEMBERED_SESSIONS)):
+        kinds = (SessionAuthorised, SessionStarted, SessionEnded, SessionSigned)
+        about = [each.fact for each in journal.of_kinds(end.subject or "", *(TYPES[kind] for kind in kinds))]
+        session = fold(fact for fact in about if isinstance(fact, SessionFact))
+        if session is not None and not session.is_open:
+            signed = dict.fromkeys(fact.sha256 for fact in about if isinstance(fact, SessionSigned))
+            found.append(replace(session, signed=tuple(signed)))
+    return tuple(found)
 
 
 def beginning_of(journal: Journal) -> datetime | None:

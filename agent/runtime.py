@@ -55,7 +55,7 @@ from agent.listeners import Lines, Listeners
 from agent.live_desk import LiveDesk
 from agent.notify import Notifier
 from agent.ocpi.quotes import QuoteUnfit, quote_of, read_quote_file
-from agent.past import history_of, holdings_of
+from agent.past import ended_lately, history_of, holdings_of
 from agent.performer import Performer
 from agent.reader_lines import line_of
 from agent.service import Service
@@ -259,7 +259,7 @@ class Runtime:
                 observations.PolicyActivated(policy=active.policy, tokens=active.token_count, announce=False)
             )
         self.service.owes_time = await self.store.ask(partial(sealed_in_doubt, boot=self.clock.now().boot))
-        sessions = await self.store.ask(open_sessions)
+        sessions = (*await self.store.ask(ended_lately), *await self.store.ask(open_sessions))
         history = await self.store.ask(history_of)
         holdings = await self.store.ask(holdings_of)
         woken = observations.Woken(version=VERSION, sessions=sessions, history=history, holdings=holdings)

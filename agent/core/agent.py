@@ -182,6 +182,9 @@ class Agent:
             )
         ]
         effects: list[Effect] = []
+        for session in seen.sessions:
+            if not session.is_open:
+                self._memory.keep(session)
         for session in left:
             cut = facts.SessionInterrupted(session=session.id, last_meter_wh=session.meter_last_wh)
             if session.phase is not Phase.INTERRUPTED:

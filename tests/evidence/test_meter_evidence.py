@@ -83,6 +83,17 @@ def test_a_record_is_kept_once_and_also_after_the_end_and_never_without_bound() 
     assert facts_from(yard, told(b"another", "no such session")) == []
 
 
+def test_after_a_restart_a_late_record_still_finds_its_session() -> None:
+    yard = charging_yard()
+    yard.stopped(2_000, yard.session)
+    (over,) = [each for each in yard.agent.state.sessions.values() if not each.is_open]
+    yard.dies()
+    yard.wakes([over])
+
+    assert len(facts_from(yard, told(UNNAMED, over.id))) == 1
+    assert yard.agent.state.open_sessions == ()
+
+
 def test_a_part_that_is_missing_or_changed_is_named() -> None:
     facts = facts_from(charging_yard(), told(signed(a_payload(TT="x" * 40_000))))
     pieces = [fact for fact in facts if isinstance(fact, SessionSigned)]

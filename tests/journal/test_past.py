@@ -6,10 +6,11 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
-from agent.core.facts import AgentStopped, PinTried
+from agent.core.facts import AgentStopped, PinTried, SessionSigned
 from agent.core.pins import Pin
-from agent.past import history_of
-from tests.journal.samples import CARD, MORNING, an_instant, at, authorised, ended, open_journal, started
+from agent.core.sessions import Phase
+from agent.past import ended_lately, history_of
+from tests.journal.samples import CARD, MORNING, an_instant, at, authorised, ended, metered, open_journal, started
 
 
 def test_ended_sessions_are_visits_of_their_card(tmp_path: Path) -> None:
@@ -42,3 +43,16 @@ def test_a_journal_that_replaces_another_knows_nothing_of_before(tmp_path: Path)
 
     with open_journal(tmp_path / "a", now=later) as journal:
         assert history_of(journal).since == later.utc
+
+
+def test_the_sessions_that_ended_last_are_known_again_with_the_meter_records_they_have(tmp_path: Path) -> None:
+    signed = SessionSigned(
+        session="s-1", charger="left", format="OCMF", sha256="ab", part=1, parts=1, text="OCMF|{}|{}"
+    )
+    with open_journal(tmp_path) as journal:
+        journal.append(at(authorised(), started(), metered(), ended(), signed, signed))
+        journal.append(at(authorised("s-2"), started("s-2")))
+
+        found = ended_lately(journal)
+
+    assert [(session.id, session.phase, session.signed) for session in found] == [("s-1", Phase.ENDED, ("ab",))]
