@@ -377,6 +377,7 @@ class Runtime:
             case OverridesCame(payload=payload):
                 self.live.overrides_came(payload)
             case Connected():
+                self._leave_room_for_questions()
                 self.live.connected(up=True)
             case Disconnected():
                 self.live.connected(up=False)
@@ -403,6 +404,10 @@ class Runtime:
         if self.uplink is not None:
             self.uplink.ask(question, within_s=within_s)
 
+    def _leave_room_for_questions(self) -> None:
+        if self.uplink is not None:
+            self.uplink.leave_room(wanted=bool(self._keys_for(KeyUse.ANSWER)))
+
     def _no_question(self) -> None:
         if self.uplink is not None:
             self.uplink.answered()
@@ -411,6 +416,7 @@ class Runtime:
         """The bundle says who may acknowledge records: what waited for that need not wait longer."""
         if self.uplink is not None:
             self.uplink.keys_changed()
+        self._leave_room_for_questions()
         self.live.keys_changed()
         for reader, settings in zip(self.fitted, self.config.reader, strict=True):
             try:

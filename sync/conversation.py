@@ -21,6 +21,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import assert_never
 
 from sync import messages, signing
@@ -55,7 +56,7 @@ from sync.ports import (
 )
 from sync.retained import RetainedCarrier
 from sync.settings import UplinkSettings
-from sync.window import Flight, Stride, Window
+from sync.window import Flight, Pace, Stride, Window
 
 
 @dataclass(slots=True, kw_only=True)
@@ -69,6 +70,8 @@ class Standing:
     # Where the backend stood in each journal when it was last heard.
     reached: dict[str, int] = field(default_factory=dict)
     policy_timestamp: str = ""
+    # Live questions may come: the backlog leaves a short queue before them.
+    leaves_room: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +79,8 @@ class _Puback:
     """What became of a batch at the broker."""
 
     code: int
+    size_bytes: int = 0
+    took_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +153,9 @@ class Conversation:
         self._greeted_at = float("-inf")
         self._greeted: set[str] = set()
         self._pause_until = 0.0
+        # Bytes on their way to the broker, and how many may be.
+        self._under_way = 0
+        self._pace = Pace(most_bytes=settings.window_bytes)
         # Questions under way, and until when the backlog gives way to them.
         self._asking: set[asyncio.Task[None]] = set()
         self._questions_until = 0.0
@@ -262,7 +270,10 @@ class Conversation:
         match item:
             case _Ended(error=error):
                 raise error
-            case _Puback(code=code):
+            case _Puback(code=code, size_bytes=size_bytes, took_s=took_s):
+                self._under_way -= size_bytes
+                if took_s is not None:
+                    self._pace = self._pace.took(took_s)
                 self._on_puback(code)
             case _Changed():
                 pass
@@ -559,6 +570,8 @@ class Conversation:
 
     def _may_send(self) -> bool:
         quiet_until = max(self._pause_until, self._questions_until)
+        if self._standing.leaves_room and self._under_way >= self._pace.bytes_now:
+            return False
         return self._drains and self._link.has_room and self._window.admits(0) and time.monotonic() >= quiet_until
 
     async def _send_next(self) -> bool:
@@ -581,12 +594,14 @@ class Conversation:
         else:
             lane.sent = batch.last
         puback = await self._link.send(self._records_topic, batch.payload, content_type=content_type(self._codec))
-        puback.add_done_callback(self._hand_over)
+        self._under_way += len(batch.payload)
+        puback.add_done_callback(partial(self._hand_over, len(batch.payload), time.monotonic()))
         return True
 
-    def _hand_over(self, puback: asyncio.Future[list[int]]) -> None:
+    def _hand_over(self, size_bytes: int, sent_at: float, puback: asyncio.Future[list[int]]) -> None:
         if not puback.cancelled():
-            self._inbox.put_nowait(_Puback(code=puback.result()[0]))
+            took_s = time.monotonic() - sent_at
+            self._inbox.put_nowait(_Puback(code=puback.result()[0], size_bytes=size_bytes, took_s=took_s))
 
     @property
     def _records_topic(self) -> str:
@@ -616,6 +631,8 @@ class Conversation:
             after = lane.resend[0][0] - 1 if is_resend else lane.sent
             most = min(limits.records, lane.resend[0][1] - after) if is_resend else limits.records
             size_bytes = self._standing.stride.bytes_now
+            if self._standing.leaves_room:
+                size_bytes = min(size_bytes, self._pace.bytes_now)
             page = await self._outbox.read(after, records=most, size_bytes=size_bytes, journal=lane.journal)
             if is_resend and (not page or page[0].sequence > lane.resend[0][1]):
                 lane.resend.popleft()

@@ -82,6 +82,10 @@ class Uplink:
         if self._conversation is not None:
             self._conversation.ask(question, within_s=within_s)
 
+    def leave_room(self, *, wanted: bool) -> None:
+        """Whether live questions may come: then a draining backlog keeps the queue to the broker short."""
+        self._standing.leaves_room = wanted
+
     def answered(self) -> None:
         """No question is open any more."""
         if self._conversation is not None:

@@ -73,3 +73,28 @@ class Stride:
 
     def longer(self) -> Stride:
         return replace(self, bytes_now=min(self.most_bytes, self.bytes_now * 2))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """How many bytes may be under way to the broker, so that a question which must overtake them finds a short queue.
+
+    What is in a socket cannot be overtaken. PUBACK tells how long a packet stood in the queues on the way: longer than
+    the quickest one by `queue_s` means that too much is under way. A long way alone (a satellite) does not.
+    """
+
+    most_bytes: int = 256 * 1024
+    least_bytes: int = 4 * 1024
+    bytes_now: int = 32 * 1024
+    queue_s: float = 0.3
+    quickest_s: float = float("inf")
+
+    def took(self, seconds: float) -> Pace:
+        quickest_s = min(self.quickest_s, seconds)
+        if seconds - quickest_s > self.queue_s:
+            bytes_now = max(self.least_bytes, self.bytes_now // 2)
+        elif seconds - quickest_s < self.queue_s / 2:
+            bytes_now = min(self.most_bytes, self.bytes_now + self.bytes_now // 4)
+        else:
+            bytes_now = self.bytes_now
+        return replace(self, quickest_s=quickest_s, bytes_now=bytes_now)
