@@ -51,7 +51,7 @@ crash: needs $(VENV)/.dev
 # Every parser of foreign bytes, guided by coverage, 30 s each: make fuzz SECONDS=600 ONLY=certificate,batch (RUNS=10000000)
 FUZZ := $(SECONDS:%=--seconds %) $(RUNS:%=--runs %) $(ONLY:%=--only %) $(SEED:%=--seed %)
 fuzz: $(VENV)/.dev $(VENV)/.fuzz
-	$(BIN)/python -m tests.fuzz $(FUZZ)
+	$(BIN)/python -m tests.fuzz.campaign $(FUZZ)
 
 $(VENV)/.fuzz: tests/fuzz/fuzz.lock
 	$(PIP_INSTALL) --require-hashes --only-binary :all: -r tests/fuzz/fuzz.lock

@@ -49,7 +49,7 @@ def survives(name: str, arguments: argparse.Namespace) -> bool:
     for number, seed in enumerate(TARGETS[name]().seeds):
         (corpus / f"seed-{number}").write_bytes(seed)
     limit = f"-runs={arguments.runs}" if arguments.runs else f"-max_total_time={arguments.seconds}"
-    command = [sys.executable, "-m", "tests.fuzz", "--guide", name, str(corpus), limit, f"-max_len={LARGEST_BYTES}"]
+    command = [sys.executable, "-m", "tests.fuzz.campaign", "--guide", name, str(corpus), limit, f"-max_len={LARGEST_BYTES}"]
     command += ["-timeout=10", f"-rss_limit_mb={MEMORY_MB}", f"-artifact_prefix={folder}/", f"-seed={arguments.seed}"]
     command += ["-print_final_stats=1", *(str(each) for each in [REGRESSIONS / name] if each.is_dir())]
     began = time.monotonic()
