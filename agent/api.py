@@ -86,7 +86,8 @@ def is_degrees(value: object) -> object:
 
 Uid = Annotated[str, AfterValidator(is_uid)]
 Amount = Annotated[Decimal, BeforeValidator(is_amount), Field(ge=0, max_digits=14, decimal_places=6)]
-Degrees = Annotated[Decimal, BeforeValidator(is_degrees), Field(ge=-180, le=180)]
+Latitude = Annotated[Decimal, BeforeValidator(is_degrees), Field(ge=-90, le=90)]
+Longitude = Annotated[Decimal, BeforeValidator(is_degrees), Field(ge=-180, le=180)]
 Percent = Annotated[int, Field(ge=0, le=100)]
 Text = Annotated[str, Field(max_length=200)]  # goes into a record as it is
 
@@ -173,8 +174,8 @@ class TapBody(TellingBody):
 class PositionBody(Body):
     """WGS 84, degrees as text. Without accuracy and age it is as good as none."""
 
-    latitude: Degrees
-    longitude: Degrees
+    latitude: Latitude
+    longitude: Longitude
     accuracy_m: Annotated[int, Field(ge=0)] | None = None
     age_s: Annotated[int, Field(ge=0)] | None = None
 

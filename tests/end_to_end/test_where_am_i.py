@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from agent.cli.client import Refused
 from agent.demo.fleet import ANNA, BERT
 from sync.loopback_broker import end_with_parent, free_port
 from tests.end_to_end.premises import FleetOffice, Premises, built_premises, good, roamkey, until
@@ -209,6 +210,29 @@ def test_check_and_status_say_how_gpsd_is_and_a_garage_is_no_position(van: Premi
 def finding(van: Premises) -> dict[str, Any]:
     findings = json.loads(roamkey("check", "--config", van.config, "--json").stdout)["findings"]
     return next(each for each in findings if each["what"] == "gpsd")
+
+
+WRONG: dict[str, tuple[dict[str, Any], str]] = {
+    "a latitude beyond the pole": ({"latitude": "90.1"}, "latitude"),
+    "a longitude beyond the antimeridian": ({"longitude": "-180.1"}, "longitude"),
+    "degrees with a binary fraction": ({"latitude": 52.5}, "degrees as text"),
+    "an accuracy below nothing": ({"accuracy_m": -1}, "accuracy_m"),
+    "an accuracy that nobody knows": ({"accuracy_m": None}, "accuracy_m"),
+    "a measurement of tomorrow": ({"age_s": -60}, "age_s"),
+    "something else": ({"speed": 3}, "speed"),
+}
+
+
+@pytest.mark.timeout(60)
+def test_a_position_that_is_none_is_refused_and_changes_nothing(van: Premises) -> None:
+    van.start()
+    good_one = {"latitude": "52.5", "longitude": "13.4", "accuracy_m": 10}
+    for changes, told_why in WRONG.values():
+        with pytest.raises(Refused, match=told_why) as refused:
+            van.api.put("/v1/position", {**good_one, **changes})
+        assert refused.value.status == 422
+
+    assert van.status()["position"] is None
 
 
 @pytest.mark.timeout(60)
