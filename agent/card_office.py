@@ -18,9 +18,11 @@ from typing import TypeVar
 
 from agent.files import replace_durably
 from agent.fleet.source import Wrong, canonical_uid
+from drivers.cards import sdm
 from drivers.cards.apdu import CardError, CardTorn, NotGenuine
 from drivers.cards.diversification import Algorithm, EncryptBlock, diversified, with_key
-from drivers.cards.proof import CardKeys, Desk, Link, NoKeys, OpenLink, Proving, true_uid
+from drivers.cards.ndef import read_url
+from drivers.cards.proof import CardKey, CardKeys, Desk, Link, NoKeys, OpenLink, Proving, Scheme, true_uid
 from drivers.cards.provisioning import CardSet, Kind, Step, card_set, kind_of, provision, steps_for
 from drivers.readers import open_reader
 from drivers.readers.reader import Assurance, Card, ReaderEvent, ReaderLost
@@ -64,13 +66,18 @@ class Given:
 
 
 def read_master_key(path: Path) -> EncryptBlock:
+    return with_key(read_key(path))
+
+
+def read_key(path: Path) -> bytes:
+    """A key that goes onto vehicles: of one tag, or the one with which all of them tell who they are."""
     try:
         text = path.read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise OfficeError(f"the master key {path} cannot be read: check the file, its owner and mode") from error
+        raise OfficeError(f"the key {path} cannot be read: check the file, its owner and mode") from error
     if MASTER_KEY_HEX.fullmatch(text) is None:
-        raise OfficeError(f"the master key {path} must be 32 hexadecimal digits (AES-128)")
-    return with_key(bytes.fromhex(text))
+        raise OfficeError(f"the key {path} must be 32 hexadecimal digits (AES-128)")
+    return bytes.fromhex(text)
 
 
 def read_application(text: str) -> bytes:
@@ -158,6 +165,13 @@ def proven(card: Card, link: Link, office: Office) -> Card:
     if true_uid(link.transceive, office.keys_of(uid, kind).own) != uid:
         raise NotGenuine("the card proves its key with another number")
     return Card(uid=uid, technology=card.technology, assurance=Assurance.AUTHENTICATED)
+
+
+def shown_by(link: Link, *, meta: bytes, file: bytes) -> tuple[CardKey, CardKey, bytes]:
+    """Of a tag whose message these keys open: its introduction, its own keys, its number. NotGenuine otherwise."""
+    sun = sdm.verified(read_url(link.transceive), sdm.Keys(file=file, meta=meta), sdm.Layout())
+    introduction = CardKey(scheme=Scheme.SUN, key_no=0, key=b"", meta=meta)
+    return introduction, CardKey(scheme=Scheme.SUN, key_no=0, key=file, meta=meta), sun.uid
 
 
 def enrol(tokens: Path, card: Card, cells: dict[str, str], *, write: bool) -> bool:

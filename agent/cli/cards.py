@@ -44,6 +44,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_office(give)
     _add_box(give, required=True)
 
+    tag = action("tag", "take the next NTAG 424 that shows a message (SUN) into the vehicles' box of card keys")
+    tag.add_argument("--meta", type=Path, required=True, metavar="FILE", help="its SDMMetaRead key, 32 hex digits")
+    tag.add_argument("--file-key", type=Path, required=True, metavar="FILE", help="its SDMFileRead key, 32 hex digits")
+    tag.add_argument("--write", action="store_true", help="do it; without this it is only looked at")
+    _add_box(tag, required=True)
+
     check = action("check", "let the next card prove the key that it should have; changes nothing")
     _add_office(check)
 
@@ -80,9 +86,12 @@ def main(arguments: argparse.Namespace) -> int:
     from firmware_profiles.profile import ProfileError
     from sync.backend.publisher import PublisherError
 
-    do: Callable[[argparse.Namespace, Profile], int] = {"enrol": _enrol, "provision": _provision, "check": _check}[
-        arguments.action
-    ]
+    do: Callable[[argparse.Namespace, Profile], int] = {
+        "enrol": _enrol,
+        "provision": _provision,
+        "tag": _tag,
+        "check": _check,
+    }[arguments.action]
     try:
         return do(arguments, load(arguments.profile))
     except CardError as error:
@@ -146,6 +155,27 @@ def _provision(arguments: argparse.Namespace, profile: Profile) -> int:
             f"  It proves its own key; {arguments.keys} has {len(box or ())} cards. Take the file to vehicles."
         )
     _tell(arguments, told, "\n".join(lines))
+    return output.OK
+
+
+def _tag(arguments: argparse.Namespace, profile: Profile) -> int:
+    from agent import card_office
+    from drivers.readers.reader import card_14443a
+
+    meta, file = card_office.read_key(arguments.meta), card_office.read_key(arguments.file_key)
+    box = _box(arguments, make=arguments.write)
+    introduction, own, uid = card_office.next_card(
+        profile,
+        arguments.port,
+        lambda card, open_link: card_office.shown_by(open_link(), meta=meta, file=file),
+        within_s=arguments.wait,
+    )
+    if arguments.write and box is not None:
+        box.introduce(introduction)
+        box.add(uid, own)
+    card = card_14443a(uid)
+    done = "is in the box" if arguments.write else "would be put into the box (--write does it)"
+    _tell(arguments, {"card": str(card), "written": arguments.write}, f"{card}  shows a message that holds; {done}.")
     return output.OK
 
 

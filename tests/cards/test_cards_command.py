@@ -38,7 +38,7 @@ class Desk:
         if box and action != "check":
             options += ["--fleet", str(self.folder / "fleet"), "--seal", str(self.folder / "seal")]
             options += ["--keys", str(self.keys)]
-        if action != "enrol":
+        if action in ("provision", "check"):
             options += ["--master", str(self.folder / "master"), "--mark", "northwind"]
         code = main(["cards", action, *options, *words])
         said = self._capsys.readouterr()
@@ -135,6 +135,23 @@ def test_the_master_key_is_in_no_file_that_a_vehicle_gets(desk):
     assert key.key != bytes.fromhex(MASTER)
 
 
+def test_a_tag_with_a_message_is_taken_into_the_box_with_its_keys(desk):
+    (desk.folder / "meta").write_text("11" * 16)
+    (desk.folder / "file").write_text("22" * 16)
+    words = ("--meta", str(desk.folder / "meta"), "--file-key", str(desk.folder / "file"))
+    desk.chip.present(IsoDepCard(VirtualNtag424(UID, keys={1: b"\x11" * 16, 2: b"\x22" * 16}, random_id=True)))
+    assert desk.run("tag", *words) == (0, {"card": "04••••••••••••", "written": False})
+    assert not desk.keys.exists()
+    assert desk.run("tag", *words, "--write")[1]["written"] is True
+    key = desk.box.own(UID)
+    assert key is not None
+    assert (key.scheme, desk.box.introductions()[0].meta) == (Scheme.SUN, b"\x11" * 16)
+    code, told = desk.enrol("--write", box=True)
+    assert (code, told["assurance"]) == (0, "static")
+    (desk.folder / "file").write_text("33" * 16)
+    assert desk.run("tag", *words, "--write")[0] == 1
+
+
 def test_a_forged_card_is_not_genuine(desk):
     desk.chip.present(IsoDepCard(VirtualDesfire(UID)))
     desk.run("provision", "--write")
@@ -147,13 +164,13 @@ def test_a_forged_card_is_not_genuine(desk):
 
 def test_two_cards_or_none_are_waited_for_and_said_so(desk):
     desk.chip.present(Type2Card(TAG), Type2Card(bytes.fromhex("DEADBEEF")))
-    assert desk.enrol("--wait", "0.5")[0] == 69
+    assert desk.enrol("--wait", "0.3")[0] == 69
     assert "alone" in desk.said
 
 
 def test_a_missing_reader_a_bad_key_and_a_bad_application_are_said_so(desk):
     desk.chip.present(Type2Card(TAG))
-    assert desk.enrol("--port", str(desk.folder / "nothing"), "--wait", "0.5")[0] == 69
+    assert desk.enrol("--port", str(desk.folder / "nothing"), "--wait", "0.3")[0] == 69
     (desk.folder / "master").write_text("1234")
     assert desk.run("check")[0] == 69
     assert "32 hexadecimal digits" in desk.said

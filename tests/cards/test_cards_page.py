@@ -38,7 +38,7 @@ def test_the_page_s_policy_is_one(tmp_path):
 
 
 def test_the_page_s_commands_are_understood():
-    (commands,) = (block for block in re.findall(r"```\n(.*?)```", PAGE, flags=re.DOTALL) if "roamkey cards" in block)
+    (commands,) = (block for block in PAGE.split("```")[1::2] if "roamkey cards provision" in block)
     lines = [re.sub(r"#.*", "", line) for line in commands.replace("\\\n", " ").splitlines()]
     for line in (each for each in lines if each.startswith("roamkey")):
         words = re.findall(r'"[^"]*"|\S+', line)[1:]

@@ -53,6 +53,7 @@ def run(scenario):
     asyncio.run(asyncio.wait_for(scenario(), 20))
 
 
+@pytest.mark.slow
 def test_a_verified_pass_is_seen_until_it_has_gone():
     async def scenario():
         reader, opened = a_reader()
