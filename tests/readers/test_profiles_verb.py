@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
 
 import firmware_profiles
-from agent.cli import main
+from agent.cli import build_parser, main
 from agent.config import load as load_config
 from drivers.readers.replay import faults
 from drivers.readers.serial_ascii_simulator import SerialAsciiSimulator
@@ -147,3 +149,23 @@ def test_a_shipped_profile_has_no_fault_and_a_spoiled_one_has(profile_id: str):
     broken_off = first.model_copy(update={"raw": first.raw[: len(first.raw) // 2]})
     vectors = profile.vectors.model_copy(update={"accept": (broken_off, *others)})
     assert list(faults(profile.model_copy(update={"vectors": vectors})))
+
+
+def test_the_profile_and_the_configuration_in_the_page_about_readers_are_right(tmp_path: Path):
+    page = (Path(__file__).parents[2] / "docs" / "readers.md").read_text()
+    blocks = [textwrap.dedent(each) for each in re.findall(r"\n\n((?:    .*\n|\n(?=    ))+)", page)]
+    (profile,) = [each for each in blocks if "extends" in each]
+    (tmp_path / "readers").mkdir()
+    (tmp_path / "readers" / "acme.toml").write_text(profile)
+    assert main(["profiles", "check", "readers/acme", "--folder", str(tmp_path)]) == 0
+    assert firmware_profiles.load("readers/acme", folder=tmp_path).match.serial_by_id
+    (settings,) = [each for each in blocks if "[profiles]" in each]
+    file = tmp_path / "roamkey.toml"
+    file.write_text(f'[device]\nfleet = "acme"\nname = "van"\n{settings}')
+    assert load_config(file).profiles.folder == Path("/etc/roamkey/profiles")
+    verbs = [line.split()[1:] for block in blocks for line in block.splitlines() if line.startswith("roamkey ")]
+    assert verbs
+    for words in verbs:
+        with pytest.raises(SystemExit) as ended:
+            build_parser().parse_args([*words[: 2 if words[0] == "profiles" else 1], "--help"])
+        assert ended.value.code == 0
