@@ -195,7 +195,7 @@ def broken(profile: Profile) -> Iterator[str]:
     from drivers.readers.replay import faults
 
     if profile.kind == "reader":
-        yield from faults(profile)
+        yield from faults(profile, in_clear=True)
 
 
 def doubtful(profile: Profile, folder: Path | None) -> Iterator[str]:

@@ -25,13 +25,16 @@ NOISE_OF = {  # whole events, whole lines: what is half ends with what follows i
 }
 
 
-def faults(profile: Profile) -> Iterator[str]:
-    """A sentence for each vector that the codec does not understand as the profile says."""
+def faults(profile: Profile, *, in_clear: bool = False) -> Iterator[str]:
+    """A sentence for each vector that the codec does not understand as the profile says.
+
+    `in_clear` is for the integrator's own terminal, where a wrong byte order must be seen: vectors may be real cards.
+    """
     noise = NOISE_OF.get(profile.driver, NOISE)
     for vector in profile.vectors.accept:
         expected = [cards_of(vector)]
         if (heard := list(_heard(profile, vector.raw))) != expected:
-            yield f"{vector.name!r}: is read as {_told(heard)}, the profile says {_told(expected)}"
+            yield f"{vector.name!r}: is read as {_told(heard, in_clear)}, the profile says {_told(expected, in_clear)}"
         elif profile.driver not in WHOLE_ANSWERS:
             if _sightings(profile, *(bytes([byte]) for byte in vector.raw)) != expected:
                 yield f"{vector.name!r}: is read whole, but not byte by byte"
@@ -41,7 +44,7 @@ def faults(profile: Profile) -> Iterator[str]:
         heard = list(_heard(profile, rejected.raw))
         reasons = [each.reason.value for each in heard if isinstance(each, Rejected)]
         if any(not isinstance(each, Rejected) for each in heard):
-            yield f"{rejected.name!r}: is to be rejected, but is read as {_told(heard)}"
+            yield f"{rejected.name!r}: is to be rejected, but is read as {_told(heard, in_clear)}"
         elif reasons[:1] != [rejected.reason]:
             yield f"{rejected.name!r}: is rejected for {reasons[:1] or 'nothing'}, the profile says {rejected.reason!r}"
         elif _sightings(profile, *(bytes([byte]) for byte in rejected.raw)):
@@ -65,14 +68,15 @@ def _sightings(profile: Profile, *chunks: bytes) -> list[Sighting]:
     return [each for each in _heard(profile, *chunks) if not isinstance(each, Rejected)]
 
 
-def _told(heard: list[Sighting | Rejected] | list[Sighting]) -> str:
-    """For an integrator, who wrote the vector: without masks, since a wrong byte order shows in the bytes."""
+def _told(heard: list[Sighting | Rejected] | list[Sighting], in_clear: bool) -> str:
+    def card_told(card: Card) -> str:
+        return f"{card.canonical if in_clear else card} {card.technology.value} {card.assurance.value}"
+
     if not heard:
         return "nothing"
     return ", then ".join(
         f"rejected ({each.reason.value})"
         if isinstance(each, Rejected)
-        else " and ".join(f"{card.canonical} {card.technology.value} {card.assurance.value}" for card in each)
-        or "empty"
+        else " and ".join(map(card_told, each)) or "an empty field"
         for each in heard
     )

@@ -120,6 +120,17 @@ def test_a_device_judges_a_profile_as_the_office_does(make: Any) -> None:
         read_contents(good | {"profiles/readers/depot.toml": b"id = "})
 
 
+def test_a_card_in_a_vector_is_told_to_nobody_when_a_bundle_is_refused(make: Any) -> None:
+    from agent.cache.documents import DocumentUnfit, read_contents
+
+    reversing = f'{UPDATED}[uid]\nbyte_order = "reversed"\n'.encode()
+    with pytest.raises(DocumentUnfit) as caught:
+        read_contents(make.documents() | {"profiles/readers/rdm6300.toml": reversing})
+    assert "does not do what it says" in str(caught.value)
+    assert "E31716" not in str(caught.value).upper()
+    assert "1617E3" not in str(caught.value).upper()
+
+
 class Bench:
     """A reader that is fitted to what it is told."""
 
