@@ -19,7 +19,7 @@ from pathlib import Path
 from agent.certificate_watch import inspect
 from agent.certificates import Standing
 from agent.clock import SystemClock
-from agent.config import Config, Contracts, Gpsd, Reader
+from agent.config import Config, Contracts, Gpsd, Reader, Wallet
 from agent.contract_desk import inspect_keys
 from agent.core.instants import ClockQuality, Instant
 from agent.enrolment import tls_of
@@ -72,6 +72,8 @@ def examine(config: Config) -> Iterator[Finding]:
             yield from device(f"charger {charger.name}", charger.profile, charger.port, config.profiles.folder)
         if charger.tariff is not None:
             yield usable(f"tariff of {charger.name}", charger.tariff, partial(read_quote_file, zone=charger.zone))
+    for each in config.wallet:
+        yield wallet(each)
     if config.cards is not None:
         yield usable("card keys", config.card_keys_file, partial(card_keys, config))
     if config.contracts is not None:
@@ -117,6 +119,17 @@ def usable(what: str, path: Path, read: Callable[[Path], object]) -> Finding:
     if what == "token key" and path.stat().st_mode & (stat.S_IROTH | stat.S_IWOTH):
         return Finding(what=what, verdict=Verdict.WORSE, detail=f"{path} is open to every user: chmod 0600")
     return Finding(what=what, verdict=Verdict.GOOD, detail=str(path))
+
+
+def wallet(settings: Wallet) -> Finding:
+    from drivers.readers.wallets import WalletUnknown, open_wallet
+
+    what = f"wallet reader {settings.name}"
+    try:
+        open_wallet(settings.name, plugin=settings.plugin, port=settings.port)
+    except WalletUnknown as error:
+        return Finding(what=what, verdict=Verdict.BAD, detail=str(error))
+    return Finding(what=what, verdict=Verdict.GOOD, detail=f"plug-in {settings.plugin}")
 
 
 def card_keys(config: Config, path: Path) -> object:

@@ -116,3 +116,14 @@ def test_plug_ins_are_found_by_name_and_missing_ones_are_named(monkeypatch):
     assert open_wallet("phone", plugin="virtual", port="").name == "phone"
     with pytest.raises(WalletUnknown, match="installed: virtual"):
         open_wallet("phone", plugin="other", port="")
+
+
+def test_check_says_whether_plug_ins_and_card_keys_are_there(tmp_path):
+    from agent.card_keys import CardKeyBox, read_seal
+    from agent.config import Cards, Wallet
+    from agent.environment import Verdict, usable, wallet
+
+    assert wallet(Wallet(name="phone", plugin="missing", charger="bay")).verdict is Verdict.BAD
+    assert Cards(keys=tmp_path / "card.keys").seal is None
+    found = usable("card keys", tmp_path, lambda path: CardKeyBox(path, seal=read_seal(path), token_key=b"k" * 32))
+    assert found.verdict is Verdict.BAD
