@@ -177,7 +177,9 @@ def read_folder(
     devices = _devices(source / "devices", remarks)
     spots = drivers.spots | vehicles.spots | sites.spots | tokens.spots
     spots |= {("groups", name): Spot(policy, ("groups", name)) for name in groups}
-    spots |= {("calendars", name): Spot(policy, ("calendars", name)) for name in policy.value.get("calendars", {})}
+    calendars = policy.value.get("calendars")
+    named = calendars if isinstance(calendars, dict) else {}  # what is none is told
+    spots |= {("calendars", name): Spot(policy, ("calendars", name)) for name in named}
     made = Source(policy=policy, bodies={}, contents=None, tokens={}, spots=spots, pins=pins, remarks=remarks)
     if not is_fit(remarks):
         return made
