@@ -28,27 +28,30 @@ NOISE_OF = {  # whole events, whole lines: what is half ends with what follows i
 def faults(profile: Profile, *, in_clear: bool = False) -> Iterator[str]:
     """A sentence for each vector that the codec does not understand as the profile says.
 
-    `in_clear` is for the integrator's own terminal, where a wrong byte order must be seen: vectors may be real cards.
+    `in_clear` is for the integrator's own terminal, where a wrong byte order must be seen: vectors may
+    be real cards, and so may what they are called.
     """
     noise = NOISE_OF.get(profile.driver, NOISE)
-    for vector in profile.vectors.accept:
+    for number, vector in enumerate(profile.vectors.accept, start=1):
+        name = repr(vector.name) if in_clear else f"accept vector {number}"
         expected = [cards_of(vector)]
         if (heard := list(_heard(profile, vector.raw))) != expected:
-            yield f"{vector.name!r}: is read as {_told(heard, in_clear)}, the profile says {_told(expected, in_clear)}"
+            yield f"{name}: is read as {_told(heard, in_clear)}, the profile says {_told(expected, in_clear)}"
         elif profile.driver not in WHOLE_ANSWERS:
             if _sightings(profile, *(bytes([byte]) for byte in vector.raw)) != expected:
-                yield f"{vector.name!r}: is read whole, but not byte by byte"
+                yield f"{name}: is read whole, but not byte by byte"
             if _sightings(profile, noise + vector.raw + noise) != expected:
-                yield f"{vector.name!r}: is read alone, but not between noise"
-    for rejected in profile.vectors.reject:
+                yield f"{name}: is read alone, but not between noise"
+    for number, rejected in enumerate(profile.vectors.reject, start=1):
+        name = repr(rejected.name) if in_clear else f"reject vector {number}"
         heard = list(_heard(profile, rejected.raw))
         reasons = [each.reason.value for each in heard if isinstance(each, Rejected)]
         if any(not isinstance(each, Rejected) for each in heard):
-            yield f"{rejected.name!r}: is to be rejected, but is read as {_told(heard, in_clear)}"
+            yield f"{name}: is to be rejected, but is read as {_told(heard, in_clear)}"
         elif reasons[:1] != [rejected.reason]:
-            yield f"{rejected.name!r}: is rejected for {reasons[:1] or 'nothing'}, the profile says {rejected.reason!r}"
+            yield f"{name}: is rejected for {reasons[:1] or 'nothing'}, the profile says {rejected.reason!r}"
         elif _sightings(profile, *(bytes([byte]) for byte in rejected.raw)):
-            yield f"{rejected.name!r}: is rejected whole, but read byte by byte"
+            yield f"{name}: is rejected whole, but read byte by byte"
 
 
 def cards_of(vector: Accept) -> Sighting:
