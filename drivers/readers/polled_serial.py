@@ -47,6 +47,10 @@ class _Wish:
     commands: tuple[bytes, ...]
     shown: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
+    def over(self) -> None:
+        if not self.shown.done():  # whoever waited may have lost patience
+            self.shown.set_result(None)
+
 
 class PolledSerialReader:
     def __init__(self, name: str, *, profile: Profile, port: str) -> None:
@@ -166,14 +170,16 @@ class _Polling:
                     await self._wished.wait()
 
     async def show(self, wish: _Wish) -> None:
+        if self._wish is not None:
+            self._wish.over()  # overtaken before its turn
         self._wish = wish
         self._wished.set()
         await wish.shown
 
     def let_go(self) -> None:
         """Lamps out, as far as a line that may be dead allows. Nothing is waited for."""
-        if self._wish is not None and not self._wish.shown.done():
-            self._wish.shown.set_result(None)
+        if self._wish is not None:
+            self._wish.over()
         with contextlib.suppress(PortFailed):
             for command in self._profile.rest if self._rest_at_s is not None else ():
                 self._line.tell(command)
@@ -209,18 +215,24 @@ class _Polling:
         if self._wish is not None:
             wish, self._wish = self._wish, None
             self._wished.clear()
-            for command in wish.commands:
-                await self._done(command)
+            await self._tell(wish.commands)
             self._rest_at_s = loop.time() + self._profile.feedback_ms / 1_000
-            if not wish.shown.done():
-                wish.shown.set_result(None)
+            wish.over()
         elif self._rest_at_s is not None and loop.time() >= self._rest_at_s:
             self._rest_at_s = None
-            for command in self._profile.rest:
-                await self._done(command)
+            await self._tell(self._profile.rest)
+
+    async def _tell(self, commands: tuple[bytes, ...]) -> None:
+        """What the reader refuses is not shown. One that is silent is told no more: the next poll is its chance."""
+        try:
+            for command in commands:
+                await self._line.ask(command)
+                self._failed = 0
+        except TimeoutError:
+            self._count_failure()
 
     async def _done(self, command: bytes) -> bool:
-        """Whether the reader did it. A lamp is not worth a lost reader: the next poll tells whether it lives."""
+        """Whether the reader accepts a setting."""
         try:
             return self._dialect.is_done(await self._line.ask(command))
         except TimeoutError:

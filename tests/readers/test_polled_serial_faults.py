@@ -137,6 +137,18 @@ def test_a_reader_that_dies_in_silence_is_told_within_a_second(module: PolledSer
     run(scenario)
 
 
+@pytest.mark.slow
+def test_a_reader_that_dies_under_a_signal_is_told_within_a_second_too(module: PolledSerialSimulator, reader: Reader):
+    async def scenario():
+        async with watched(reader) as witness:
+            await witness.until(lambda w: bool(w.found))
+            module.disturb(Disturbance.SILENCE, times=None)
+            await asyncio.gather(*(reader.signal(each, "") for each in (Feedback.REFUSED, Feedback.GRANTED)))
+            await witness.until(lambda w: bool(w.lost), within_s=0.6)
+
+    run(scenario)
+
+
 def test_bytes_that_nobody_asked_for_change_nothing(module: PolledSerialSimulator, reader: Reader):
     async def scenario():
         async with watched(reader) as witness:
