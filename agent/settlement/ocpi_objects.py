@@ -15,7 +15,7 @@ from agent.core.countries import alpha_3
 from agent.core.networks import normalise_network
 from agent.core.tariff.amounts import Amount
 from agent.core.tariff.records import Period, Total
-from agent.core.tariff.tariffs import Version
+from agent.core.tariff.tariffs import Tariff, Version
 from agent.exact_json import decimal_document
 from agent.ocpi.shapes import flaws, shape_of
 from agent.ocpi.tariffs import read_tariffs
@@ -185,13 +185,35 @@ def _asks_for_power(one: Settled) -> bool:
 
 
 def _tariffs(one: Settled, version: Version) -> Iterator[object]:
-    """The document as it came, where it is of this version; another version's tariff would be another offer."""
+    """The document as it came; one of 2.2.1 can be said in 2.3.0. Any other change would lose something."""
     if one.tariff is None:
         return
     found = read_tariffs(one.tariff.document).tariffs
-    if found and found[0].version is version:
-        document = decimal_document(one.tariff.document)
-        yield document["data"] if isinstance(document, dict) and "data" in document else document
+    document = decimal_document(one.tariff.document)
+    if isinstance(document, dict) and "data" in document:
+        document = document["data"]
+    if not found or not isinstance(document, dict):
+        return
+    if found[0].version is version:
+        yield document
+    elif found[0].version is Version.V2_2_1 and version is Version.V2_3_0:
+        yield from _raised(document, found[0])
+
+
+def _raised(document: Document, tariff: Tariff) -> Iterator[Document]:
+    """A missing `vat` is "no VAT is applicable" in 2.2.1 and "unknown" beside others in 2.3.0: then it is not said."""
+    taxed = {bool(component.taxes) for element in tariff.elements for component in element.components}
+    if len(taxed) > 1:
+        return
+    limits = {
+        name: {LIMITS[key]: amount for key, amount in limit.items() if key in LIMITS}
+        for name in ("min_price", "max_price")
+        if isinstance(limit := document.get(name), dict)
+    }
+    yield document | limits | {"tax_included": "NO" if True in taxed else "N/A"}
+
+
+LIMITS = {"excl_vat": "before_taxes", "incl_vat": "after_taxes"}
 
 
 def _totals(one: Settled, version: Version) -> Document:

@@ -6,6 +6,7 @@ import json
 import random
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -200,6 +201,19 @@ def test_a_session_has_as_many_periods_as_its_price_changes_and_not_one_a_sample
 
     assert len(yard.session.tally.periods) == 1
     assert gross(yard) == (Decimal(1) + Decimal("0.5") * Decimal("0.18") * 199) * Decimal("1.2")
+
+
+def test_a_car_that_pauses_all_day_does_not_make_the_session_grow_and_costs_the_same() -> None:
+    quote = a_quote([a_component("ENERGY", "0.50", vat="0"), a_component("PARKING_TIME", "6.00", vat="0")])
+    bill = bill_by(quote, None, datetime(2027, 3, 10, tzinfo=UTC))
+    assert bill is not None
+    tally, energy_wh = Tally(), 0
+    for minute in range(1, 1_401):
+        energy_wh += 100 * (minute % 2)
+        tally = counted(tally, bill, duration_ms=minute * 60_000, energy_wh=energy_wh)
+
+    assert len(tally.periods) == 500
+    assert cost_of(tally, bill).net == Decimal(70) / 2 + 700 * Decimal("0.1")
 
 
 @pytest.mark.parametrize(

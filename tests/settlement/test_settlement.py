@@ -107,6 +107,26 @@ def test_a_cdr_of_ours_is_one_that_our_own_reader_prices_the_same(
     assert len(comparison.differences) >= 8
 
 
+@pytest.mark.parametrize("limit", ["", '"max_price":{"excl_vat":4,"incl_vat":5},'])
+def test_a_tariff_of_2_2_1_is_said_in_2_3_0_with_the_same_price(limit: str, carried: Carried) -> None:
+    tariff = TARIFF.replace('"currency":"EUR",', f'"currency":"EUR",{limit}')
+    one = the_one(Drive(id="s-1", parked_min=30, quote=read_quote(tariff)))
+    read = read_records(compact(cdr_object(one, Version.V2_3_0, carried).document))
+
+    assert [finding.text for finding in read.findings] == []
+    (record,) = read.records
+    assert (record.version, record.tariffs[0].version) == (Version.V2_3_0, Version.V2_3_0)
+    assert compare(price(record, record.tariffs), record, Rounding()).verdict is Verdict.MATCH
+
+
+def test_a_tariff_that_2_3_0_cannot_say_is_left_out_of_the_cdr(carried: Carried) -> None:
+    mixed = read_quote(TARIFF.replace('"price":1.00,"vat":25', '"price":1.00'))
+    document = cdr_object(the_one(Drive(id="s-1", quote=mixed)), Version.V2_3_0, carried).document
+
+    assert document is not None
+    assert document["tariffs"] == []
+
+
 @pytest.mark.parametrize("version", [Version.V2_2_1, Version.V2_3_0])
 def test_a_session_object_has_ocpis_shape(version: Version, carried: Carried) -> None:
     written = session_object(the_one(Drive(id="s-1", parked_min=5)), version, carried)
