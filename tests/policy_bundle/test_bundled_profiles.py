@@ -123,12 +123,12 @@ def test_a_device_judges_a_profile_as_the_office_does(make: Any) -> None:
 def test_a_card_in_a_vector_is_told_to_nobody_when_a_bundle_is_refused(make: Any) -> None:
     from agent.cache.documents import DocumentUnfit, read_contents
 
-    reversing = f'{UPDATED}[uid]\nbyte_order = "reversed"\n'.encode()
-    with pytest.raises(DocumentUnfit) as caught:
-        read_contents(make.documents() | {"profiles/readers/rdm6300.toml": reversing})
-    assert "does not do what it says" in str(caught.value)
-    assert "E31716" not in str(caught.value).upper()
-    assert "1617E3" not in str(caught.value).upper()
+    for change, told in (('byte_order = "reversed"', "does not do what it says"), ("lengths = [4]", "does not allow")):
+        body = f"{UPDATED}[uid]\n{change}\n".encode()
+        with pytest.raises(DocumentUnfit, match=told) as caught:
+            read_contents(make.documents() | {"profiles/readers/rdm6300.toml": body})
+        assert "E31716" not in str(caught.value).upper()
+        assert "1617E3" not in str(caught.value).upper()
 
 
 class Bench:
