@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -40,6 +42,7 @@ from drivers.readers.virtual_cards import Type2Card
 from tests.readers import pcsc_room
 from tests.readers.witness import watched
 
+LINE_KEY = bytes(range(1, 17))
 TAG, OTHER_TAG = bytes.fromhex("6200E31716"), bytes.fromhex("01007A5D3C")
 UID, OTHER_UID = bytes.fromhex("04A23B4C5D6080"), bytes.fromhex("DEADBEEF")
 
@@ -150,11 +153,10 @@ def wiegand(tmp_path: Path) -> Iterator[Bench]:
 
 def osdp(tmp_path: Path) -> Iterator[Bench]:
     profile = firmware_profiles.load("readers/osdp_v2")
-    key = bytes(range(1, 17))
-    with OsdpSimulator(key=key, link=tmp_path / "reader") as simulator:
+    with OsdpSimulator(key=LINE_KEY, link=tmp_path / "reader") as simulator:
         yield Bench(
             reopen=lambda: open_reader(
-                "gate", profile=profile, port=str(tmp_path / "reader"), line=SecureLine(key=lambda: key)
+                "gate", profile=profile, port=str(tmp_path / "reader"), line=SecureLine(key=lambda: LINE_KEY)
             ),
             cards=(card_14443a(UID), card_14443a(OTHER_UID)),
             lay_on=lambda card: simulator.present(card.uid),
@@ -373,19 +375,28 @@ def test_no_uid_is_written_out_by_events_or_logs(bench: Bench, caplog: pytest.Lo
     run(scenario)
 
 
-@pytest.mark.parametrize("profile_id", ["readers/rdm6300", "readers/id12la", "readers/pn532_hsu"])
+SIMULATORS: dict[str, Callable[..., AbstractContextManager[object]]] = {
+    "readers/rdm6300": SerialAsciiSimulator,
+    "readers/id12la": SerialAsciiSimulator,
+    "readers/pn532_hsu": Pn532Simulator,
+    "readers/stronglink_sl025": PolledSerialSimulator.stronglink,
+    "readers/osdp_v2": partial(OsdpSimulator, key=LINE_KEY),
+}
+
+
+@pytest.mark.parametrize("profile_id", SIMULATORS)
 def test_a_reader_that_is_not_there_yet_is_lost_once_and_found_when_it_comes(profile_id: str, tmp_path: Path):
     path = tmp_path / "reader"
 
     async def scenario():
-        reader = open_reader("gate", profile=firmware_profiles.load(profile_id), port=str(path))
+        line = SecureLine(key=lambda: LINE_KEY)
+        reader = open_reader("gate", profile=firmware_profiles.load(profile_id), port=str(path), line=line)
         async with watched(reader) as witness:
             await witness.until(lambda w: bool(w.lost))
             await asyncio.sleep(0.3)
             assert [type(event) for event in witness.events] == [ReaderLost]
             assert str(path) in witness.lost[0].cause
-            simulator = Pn532Simulator if profile_id.endswith("hsu") else SerialAsciiSimulator
-            with simulator(link=path):
+            with SIMULATORS[profile_id](link=path):
                 await witness.until(lambda w: bool(w.found), within_s=2.0)
         assert not any(isinstance(event, Seen) for event in witness.events)
 
