@@ -49,6 +49,9 @@ def explain(decision: dict[str, Any]) -> list[str]:
     for reason in decision.get("reasons", []):
         level = f" (group {reason['group']})" if reason.get("group") else ""
         lines.append(f"  - {reason['code']}: {against(reason)}{level}, rule {reason['rule']}")
+    for ground in decision.get("grounds", []):
+        level = f" (group {ground['group']})" if ground.get("group") else ""
+        lines.append(f"  + {ground['rule']}: {against(ground)}{level}")
     for warning in decision.get("warnings", []):
         lines.append(f"  ! {warning['code']}: {against(warning)}, rule {warning['rule']}")
     lines.append(f"  told the driver: {decision['text']!r}, support reference {decision['support']}")

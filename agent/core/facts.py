@@ -16,7 +16,7 @@ from agent.core.instants import ClockQuality
 from agent.core.overrides import MostCost
 from agent.core.policy import Freshness
 from agent.core.prices import CostLimit, Prices
-from agent.core.reasons import Reason
+from agent.core.reasons import Ground, Reason
 from agent.core.requests import Place
 from agent.core.running_cost import Cost
 
@@ -110,6 +110,7 @@ class DecisionMade:
     override_by: str | None = None
     override_why: str | None = None
     waived: tuple[Reason, ...] | None = None
+    grounds: tuple[Ground, ...] | None = None
     leases: tuple[LeaseUse, ...] | None = None
 
 

@@ -71,3 +71,13 @@ class Reason:
     limit: str = ""
     group: str | None = None
     missing: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ground:
+    """A rule that could have refused, and did not. `group`: whose limit it was; absent: it binds every card."""
+
+    rule: str
+    observed: str
+    limit: str
+    group: str | None = None

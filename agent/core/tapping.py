@@ -25,6 +25,7 @@ from agent.core.effects import (
     WakeAt,
 )
 from agent.core.facts import EndReason, Holder, Outcome, Trigger
+from agent.core.grounds import grounds_of
 from agent.core.instants import Instant, time_ordered_id
 from agent.core.limits import Limits
 from agent.core.memory import Effects, Memory, with_item
@@ -34,7 +35,7 @@ from agent.core.pending import Pending
 from agent.core.pins import MOST_TRIES, PinState, tried
 from agent.core.policy import Token, TokenStatus
 from agent.core.presence import Crowd, Presence, Tap, anonymous, lay_already, look, reader_back
-from agent.core.quotes import Quote
+from agent.core.reasons import Ground
 from agent.core.requests import NOTHING, Given, Place, Request, Told, Usage
 from agent.core.rules import freshness_at, policy_age
 from agent.core.sessions import Phase, Session, priced_by, start
@@ -501,8 +502,16 @@ class Tapping:
             override_by=None if override is None else override.by,
             override_why=None if override is None else override.why,
             waived=decision.waived if isinstance(decision, Granted) and decision.waived else None,
+            grounds=self._grounds(asked, decision, now),
             leases=uses or None,
         )
+
+    def _grounds(self, asked: Request, decision: Decision, now: Instant) -> tuple[Ground, ...] | None:
+        """What a yes rests on; a no says it all in its reasons."""
+        policy = self._memory.state.policy
+        if not isinstance(decision, Granted) or policy is None:
+            return None
+        return grounds_of(asked, policy, now, but=(*decision.warnings, *decision.waived))
 
     def _holder(self, asked: Request) -> Holder:
         token, policy = asked.token, self._memory.state.policy
