@@ -215,7 +215,7 @@ class EventBody(Body):
     power_w: Annotated[int, Field(ge=-REGISTER_LIMIT_WH, le=REGISTER_LIMIT_WH)] | None = None
     soc_percent: Percent | None = None
     reason: Text = "Other"
-    signed: Annotated[str, Field(min_length=1, repr=False)] | None = None
+    signed: Annotated[Annotated[str, Field(min_length=1)] | None, Field(repr=False)] = None
     """A signed meter record, byte for byte; `format` says which kind, and it is kept with its session."""
     format: Annotated[str, Field(max_length=36)] = "OCMF"
     public_key: Annotated[str, Field(max_length=2_000)] | None = None
