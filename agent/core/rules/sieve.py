@@ -146,11 +146,14 @@ def suspects(request: Request, policy: Policy | None, usage: Usage, now: Instant
 
     if bounds.networks is not None and plain_network(place.network or "") not in bounds.networks:
         found.append(network_allowed)
-    if bounds.countries is not None and plain_country(place.country or "") not in bounds.countries:
-        found.append(country_allowed)
-    if bounds.denied_sites is not None and (
-        not place.site or plain_network(place.site) in bounds.denied_sites or not plain_network(place.site)
+    country, connector = place.country or "", place.connector or ""  # mostly written as they are compared
+    if (
+        bounds.countries is not None
+        and country not in bounds.countries
+        and plain_country(country) not in bounds.countries
     ):
+        found.append(country_allowed)
+    if bounds.denied_sites is not None and plain_network(place.site or "") in bounds.denied_sites:
         found.append(site_allowed)
     if bounds.preferred_sites is not None and place.site and plain_network(place.site) not in bounds.preferred_sites:
         found.append(site_preferred)
@@ -163,7 +166,11 @@ def suspects(request: Request, policy: Policy | None, usage: Usage, now: Instant
             found.append(inside_window)
             break
 
-    if bounds.connectors is not None and (place.connector or "").upper() not in bounds.connectors:
+    if (
+        bounds.connectors is not None
+        and connector not in bounds.connectors
+        and connector.upper() not in bounds.connectors
+    ):
         found.append(connector_allowed)
     if bounds.max_power_w is not None and (place.power_w is None or place.power_w > bounds.max_power_w):
         found.append(power_within)
@@ -228,7 +235,7 @@ def folded_from(levels: tuple[Group, ...], policy: Policy) -> Bounds:
         stale_ms=policy.stale_after.total_seconds() * 1000,
         networks=common(networks_of(level.networks) for level in levels if level.networks is not None),
         countries=common(countries_of(level.countries) for level in levels if level.countries is not None),
-        denied_sites=frozenset().union(*denied) if denied else None,
+        denied_sites=frozenset({""}).union(*denied) if denied else None,  # where no site is known, it is missing
         preferred_sites=common(
             networks_of(each.preferred_sites) for each in levels if each.preferred_sites is not None
         ),
