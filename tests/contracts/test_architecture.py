@@ -55,6 +55,7 @@ SHARED_LIBRARIES: dict[str, tuple[set[str], str]] = {
     "pydantic": (
         {
             "agent/api.py",
+            "agent/cache/budget_documents.py",
             "agent/cache/documents.py",
             "agent/config.py",
             "agent/fleet/trial.py",
@@ -72,6 +73,8 @@ SHARED_LIBRARIES: dict[str, tuple[set[str], str]] = {
 # The wall clock is read in agent/clock.py, which knows how far it can be believed. These read it, too.
 WALL_CLOCK_READERS: dict[str, str] = {
     "agent/clock.py": "is the place",
+    "agent/cli/budget.py": "the backend's desk: which periods are over",
+    "sync/backend/lending.py": "the backend lends by its own clock, and signs when",
     "agent/cli/fleet.py": "the publisher's desk: it dates what it signs by its own clock",
     "agent/cli/policy.py": "the fleet office's desk: whether a calendar has ended, at what time a question is asked",
     "agent/demo/fleet.py": "writes a policy whose window is closed while the demonstration runs",

@@ -110,6 +110,10 @@ def by_the_rules(request: Request, policy: Policy | None, usage: Usage, now: Ins
     if back or (doubtful and timed):
         why.add("CLOCK_UNTRUSTED")
 
+    for claim in usage.claims:
+        if claim.code is not None:
+            why.add("!" * (claim.missing and claim.budget.advisory) + claim.code)
+
     if request.crowded:
         why.add("SEVERAL_CARDS")
     elif request.doubt:

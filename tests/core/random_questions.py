@@ -9,6 +9,8 @@ from decimal import Decimal
 from typing import Any
 
 from agent.core.answers import Heard, Silence, Verdict, Whitelist
+from agent.core.budgets import Budget, Scope, Unit
+from agent.core.claims import Claim
 from agent.core.credentials import RANDOM, Assurance, CardDoubt
 from agent.core.history import Visit
 from agent.core.instants import ClockQuality, Instant
@@ -17,6 +19,7 @@ from agent.core.pins import Pin, PinState
 from agent.core.policy import Driver, Group, Policy, Token, TokenStatus
 from agent.core.positions import Corner, Position
 from agent.core.prices import PriceCaps, Prices, plain_prices
+from agent.core.reasons import ReasonCode
 from agent.core.requests import Given, Place, Request, Usage
 from agent.core.sites import Doubt
 from agent.core.tariff.tariffs import Basis
@@ -81,6 +84,7 @@ def a_question(draw: random.Random) -> tuple[Request, Policy | None, Usage, Inst
         past=some_visits(draw, now),
         known_since=draw.choice((None, None, None, now.utc, now.utc - timedelta(minutes=30), now.utc - timedelta(1))),
         overrides=tuple(some_override(draw, now) for _ in range(draw.choice((0, 0, 0, 1, 2)))),
+        claims=tuple(some_claim(draw) for _ in range(draw.choice((0, 0, 0, 0, 1, 2)))),
     )
     policy = some_policy(draw, now) if draw.random() < 0.96 else None
     if policy is not None and draw.random() < 0.5:
@@ -91,6 +95,15 @@ def a_question(draw: random.Random) -> tuple[Request, Policy | None, Usage, Inst
         request = replace(request, **{**mine, "token": a_token(whitelist=kind)})
         usage = Usage(overrides=usage.overrides)
     return request, policy, usage, now
+
+
+def some_claim(draw: random.Random) -> Claim:
+    budget = Budget(id="all", scope=Scope.FLEET, unit=Unit.SESSIONS, limit=9, advisory=draw.random() < 0.5)
+    code = draw.choice(
+        (None, None, "BUDGET_EXHAUSTED", "LEASE_EMPTY", "LEASE_EXPIRED", "LEASE_MISSING", "PRICE_UNKNOWN")
+    )
+    missing = code not in (None, "BUDGET_EXHAUSTED", "LEASE_EMPTY")
+    return Claim(budget=budget, key="all", code=None if code is None else ReasonCode(code), missing=missing)
 
 
 def a_moment(draw: random.Random) -> Instant:

@@ -17,6 +17,7 @@ from agent.core.reasons import Reason, ReasonCode
 from agent.core.requests import Place, Usage
 from agent.core.statuses import ACCEPTED, TABLE, by_severity, statuses_of
 from agent.core.terms import Lenience
+from tests.core.budget_rows import BUDGET_ROWS
 from tests.core.builders import (
     NOON,
     a_credential,
@@ -307,6 +308,7 @@ ROWS = [
     *FLEET_ROWS,
     *PRICE_ROWS,
     *LIVE_ROWS,
+    *BUDGET_ROWS,
 ]
 
 
