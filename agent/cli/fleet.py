@@ -187,7 +187,7 @@ def _refresh(arguments: argparse.Namespace) -> int:
         return output.USAGE
     folder, publisher = _open(arguments)
     status = publisher.refresh_timestamp(now=datetime.now(UTC))
-    sent = _send(folder, publisher, broker, parts=False)
+    sent = _send(folder, publisher, broker)
     if arguments.json:
         output.print_json({**_plain(status), "sent": sent})
     else:
@@ -404,10 +404,12 @@ def _send(folder: FleetFolder, publisher: Publisher, broker: Broker, *, parts: b
     async def announce(publish: Retain) -> int:
         async def hand_over(document: str, body: bytes) -> None:
             await publish(topics.policy(document), body)
-            if document.startswith("targets/"):
-                (has.add if body else has.discard)(document)
+            (has.add if body else has.discard)(document)
 
-        return await publisher.announce(hand_over, parts=parts, known=known)
+        count = await publisher.announce(hand_over, known=known)
+        for document in sorted(has - publisher.documents()):  # what this broker kept while another one was told
+            await hand_over(document, b"")
+        return count
 
     count = asyncio.run(_with_broker(publisher, broker, announce))
     if has != known or anew:

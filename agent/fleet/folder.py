@@ -3,7 +3,7 @@
     keys/         root, targets, snapshot, timestamp; token.key (references); break-glass.key (codes over the phone);
                   service-USE.pem: the backend's, one for each thing that it may sign (SERVICES)
     repository/   public: what `publish` makes
-    revoked.json  cards that are revoked whatever the fleet's files say; announced.json: which parts a broker has
+    revoked.json  cards that are revoked whatever the fleet's files say; announced.json: what a broker has
 
 Signing the repository is sync/backend/publisher.py; what it says comes from source.py.
 """
@@ -72,7 +72,7 @@ class FleetFolder:
         return Revocations(self.path / "revoked.json")
 
     def announced(self, broker: str) -> frozenset[str]:
-        """The parts that this broker has taken. When nobody knows, none: then all are handed over again."""
+        """The documents that this broker has taken. When nobody knows, none: then all are handed over again."""
         return frozenset(self._announced().get(broker, ()))
 
     def note_announced(self, broker: str, names: Iterable[str]) -> None:

@@ -286,7 +286,6 @@ class Publisher:
         self,
         publish: Callable[[str, bytes], Awaitable[None]],
         *,
-        parts: bool = True,
         known: Collection[str] = (),
     ) -> int:
         """Hand documents to a carrier: parts first, timestamp last, then withdraw (empty) what is outdated.
@@ -295,7 +294,7 @@ class Publisher:
         """
         count = 0
         for name in self._names():
-            if name.startswith("targets/") and (not parts or name in known):
+            if name.startswith("targets/") and name in known:
                 continue
             await publish(name, (self._repository / name).read_bytes())
             count += 1
@@ -304,6 +303,10 @@ class Publisher:
             await publish(name, b"")
         self._note_withdrawn(set(self._withdrawn()) - set(withdrawn))
         return count
+
+    def documents(self) -> set[str]:
+        """The names of all that there is."""
+        return set(self._names())
 
     def _names(self) -> Iterable[str]:
         """Everything in the repository in an order in which each document's references are there before it."""

@@ -12,6 +12,7 @@ import pytest
 
 from agent.cache.cache import Activated, Unchanged, Update
 from agent.cli import main
+from sync.backend.publisher import Publisher
 from sync.link import LinkSettings, open_link
 from sync.retained import RetainedCarrier
 from sync.topics import FleetTopics
@@ -109,3 +110,35 @@ def test_a_broker_is_handed_what_it_lacks_and_all_when_it_lost_its_store(tmp_pat
     fleet.publishes(hours=1, tokens=[make.a_token(f"04A1B2C3D4E5{n:02X}", label="new" if n == 3 else "x") for n in [3]])
     assert len([name for name in announced(known) if had[name]]) == 2  # one shard, and what carries the revision
     assert len(announced(set())) > 2
+
+
+def test_a_second_broker_is_freed_of_what_is_outdated_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever of them is told first: each is known by what it took."""
+    from agent.cli import fleet as verb
+
+    kept: dict[int, dict[str, bytes]] = {1: {}, 2: {}}
+
+    async def with_broker(publisher: Any, broker: Any, announce: Any) -> int:
+        async def publish(topic: str, body: bytes) -> None:
+            kept[broker.port].pop(topic, None) if not body else kept[broker.port].update({topic: body})
+
+        count: int = await announce(publish)
+        return count
+
+    monkeypatch.setattr(verb, "_with_broker", with_broker)
+    office, source = tmp_path / "office", tmp_path / "source"
+    source.mkdir()
+    for name in ("drivers.toml", "vehicles.toml"):
+        (source / name).write_text("")
+    (source / "policy.toml").write_text("[groups.fleet]\n")
+    main(["fleet", "init", str(office), "--fleet", "meadow"])
+    for number in range(5):
+        (source / "tokens.csv").write_text(f"uid,label,group\n04A1B2C3D4E5F6,card {number},fleet\n")
+        for port in (1, 2):
+            to_broker = ["--broker", f"here:{port}", "--plain"]
+            assert main(["fleet", "publish", str(office), "--policy", str(source), *to_broker]) == 0
+
+    for port in (1, 2):
+        assert main(["fleet", "refresh", str(office), "--broker", f"here:{port}", "--plain"]) == 0
+    documents = {FleetTopics(fleet="meadow").policy(name) for name in Publisher(office).documents()}
+    assert set(kept[1]) == set(kept[2]) == documents
