@@ -187,7 +187,9 @@ def tallied(session: Session, duration_ms: int | None, power_w: int | None) -> S
     tally = counted(session.tally, bill, duration_ms=duration_ms, energy_wh=session.energy_wh, power_w=power_w)
     exposure = None
     if session.cost is not None and session.quote is not None:
-        exposure = exposure_of(tally, bill, session.max_energy_wh or LARGEST_WH, session.max_duration_s or LONGEST_S)
+        most_wh = session.max_energy_wh or max(LARGEST_WH, 2 * session.energy_wh)
+        most_s = session.max_duration_s or max(LONGEST_S, duration_ms // 500)  # always as long again as it has lasted
+        exposure = exposure_of(tally, bill, most_wh, most_s)
     return replace(session, tally=tally, exposure=exposure)
 
 
