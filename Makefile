@@ -16,7 +16,7 @@ DEBIAN_NEEDS := mosquitto:mosquitto mosquitto-clients:mosquitto_sub systemd:syst
 # Every file's hash is checked. What has no wheel (pyDes) is built with locked tools: no other is fetched on the way.
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --use-pep517
 
-.PHONY: setup demo test check fast bench peers crash fuzz needs node docs lock interop clean
+.PHONY: setup demo test check fast bench peers crash fuzz needs node docs lock interop simulate-budgets leases clean
 .DEFAULT_GOAL := setup
 
 setup: $(VENV)/.runtime
@@ -56,6 +56,17 @@ fuzz: $(VENV)/.dev $(VENV)/.fuzz
 $(VENV)/.fuzz: tests/fuzz/fuzz.lock
 	$(PIP_INSTALL) --require-hashes --only-binary :all: -r tests/fuzz/fuzz.lock
 	@touch $@
+
+# A month of 100 and of 10,000 devices with budgets: leases beside a cached balance and a static split. Tables, and
+# build/budgets.json with plots beside it. Fewer: make simulate-budgets DEVICES=100 SEEDS=3
+simulate-budgets: $(VENV)/.dev
+	$(BIN)/python -m tests.budgets.simulation $(DEVICES:%=--devices %) $(SEEDS:%=--seeds %)
+
+# The lives of leases, many and long: crashes, lost and doubled messages, jumping clocks, copies, a restored backend.
+LIVES ?= 2000
+leases: $(VENV)/.dev
+	ROAMKEY_LEASE_LIVES=$(LIVES) ROAMKEY_LEASE_STEPS=80 $(BIN)/python -m pytest -q --timeout 0 \
+	  tests/budgets/test_lease_machine.py
 
 # The tables of docs/wire.md, docs/asyncapi.yaml, docs/schemas and docs/schemas/fleet, anew from the models.
 docs: $(VENV)/.dev
