@@ -15,8 +15,6 @@ from typing import Generic, Protocol, TypeVar, assert_never
 
 from drivers.cards import aes, ev1, ev2, sdm
 from drivers.cards.apdu import (
-    ILLEGAL_COMMAND,
-    NO_APPLICATION,
     CardError,
     CardRefused,
     CardTorn,
@@ -30,8 +28,6 @@ from drivers.cards.phones import is_phone
 from drivers.readers.reader import Assurance, Card, Doubt, Technology
 
 SELECT_APPLICATION = 0x5A
-# Also what cards say that know no such commands at all.
-NOT_OF_THIS_FAMILY = (NO_APPLICATION, ILLEGAL_COMMAND, 0x6A82, 0x6A87, 0x6D00, 0x6E00, 0x6881)
 NTAG_APPLICATION = bytes.fromhex("00A4040007D276000085010100")
 TORN_TRIES = 3  # looks at a card that is just being laid on; then it is told that it was taken away too soon
 
@@ -195,12 +191,12 @@ class Proving:
         for key in self._keys.introductions():
             try:
                 uid = _introduced_uid(link.transceive, key)
-            except CardRefused as error:
-                if error.status in NOT_OF_THIS_FAMILY:
-                    continue
-                return replace(card, doubt=Doubt.NOT_GENUINE)
-            except NotGenuine:
-                return replace(card, doubt=Doubt.NOT_GENUINE)
+                if key.scheme is Scheme.SUN and self._keys.own(uid) is None:
+                    continue  # opened with a key that is not its own, a stranger's message says any name
+            except CardTorn:
+                raise
+            except CardError:
+                continue  # of another family, or of another fleet: nameless, and that is no crime
             named = Card(uid=uid, technology=card.technology, assurance=Assurance.STATIC)
             # Whoever knows the introduction key can say any name: without the card's own key it is a name, no proof.
             return self._own_proof(named, lambda: link, otherwise=named)

@@ -142,6 +142,13 @@ def test_a_random_card_of_another_fleet_stays_a_nameless_card(chip):
         assert told.uid != UID
 
 
+def test_a_random_card_of_another_fleet_with_the_same_application_stays_nameless_too(chip):
+    virtual = VirtualDesfire(UID, random_id=True)
+    virtual.install(APPLICATION, dict.fromkeys(range(3), b"another fleet's."))
+    for told in first_card(chip, Keys(), IsoDepCard(virtual)):
+        assert (told.assurance, told.doubt, told.uid[:1]) == (Assurance.RANDOM, None, b"\x08")
+
+
 @pytest.mark.parametrize("keys", [None, Keys()], ids=["no keys", "keys"])
 def test_a_phone_is_recognised_with_and_without_keys(chip, keys):
     for told in first_card(chip, keys, Phone()):

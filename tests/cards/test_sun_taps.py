@@ -79,6 +79,17 @@ def test_a_fixed_uid_with_a_tag_s_key_must_show_a_message(box):
     assert told(box, Recorded("https://card.example/"), shown=card_14443a(UID)).doubt is Doubt.NOT_GENUINE
 
 
+def test_a_stranger_s_tags_are_nameless_at_each_of_many_looks(box):
+    """A message opened with another key has, by chance, the shape of a number once in some sixty reads."""
+    stranger = VirtualNtag424(UID, keys={1: b"o" * 16, 2: FILE}, random_id=True)
+    assert {told(box, stranger) for _ in range(400)} == {SHOWN}
+
+
+def test_a_stranger_s_tag_and_a_business_card_stay_nameless(box):
+    assert told(box, VirtualNtag424(UID, keys={1: b"o" * 16}, random_id=True)) == SHOWN
+    assert told(box, Recorded("https://card.example/")) == SHOWN
+
+
 def test_where_the_counter_cannot_be_kept_nothing_is_believed(box, tmp_path):
     (tmp_path / "card.counters").write_bytes(b"no database at all, but long enough to be taken for one" * 100)
     assert told(box, a_tag()).doubt is Doubt.NOT_GENUINE
