@@ -13,6 +13,7 @@ from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, Root, Signed, Snapshot, Targets, Timestamp
 
 from sync.bundle import FLEET_FIELD, SignedBundle
+from sync.ceilings import CEILINGS_FIELD, Ceilings, CeilingsUnfit, ceilings_from
 
 S = TypeVar("S", bound=Signed)
 # Those that are vouched for, by version.
@@ -54,6 +55,16 @@ def follow_roots(trusted: bytes, roots: Sequence[bytes], *, fleet: str) -> tuple
             break
         known[version] = last = following.signed
     return known, flaws
+
+
+def ceilings_under(roots: Roots, version: int) -> Ceilings:
+    """What this root lets online keys do; one that is not vouched for, or says what is not known here, lets nothing."""
+    root = roots.get(version)
+    try:
+        told = {"": 0} if root is None else root.unrecognized_fields.get(CEILINGS_FIELD, {})
+        return ceilings_from(told)
+    except CeilingsUnfit:
+        return Ceilings(override_energy_wh=0, override_hours=0)
 
 
 def flaws_of(bundle: SignedBundle, roots: Roots, *, fleet: str) -> list[str]:

@@ -41,12 +41,9 @@ from agent.ocpi.quotes import quote_of
 from agent.signed_meter import OCMF, Unopened, records_of
 from agent.wire import Record, Unreadable, open_envelope, open_record, source_of
 from sync.bundle import SignedBundle
-from sync.ceilings import CEILINGS_FIELD, Ceilings, CeilingsUnfit, ceilings_from
 from sync.signing import SigningError, thumbprint
 
 if TYPE_CHECKING:
-    from tuf.api.metadata import Root
-
     from sync.vouching import Roots
 
 
@@ -312,6 +309,8 @@ def _decision_began_it(case: _Case) -> Iterator[str]:
 
 def _rules_grant_it(case: _Case) -> Iterator[str]:
     """Ask the rules again. That the token was active is the record's word: its list entry is not in the file."""
+    from sync.vouching import ceilings_under
+
     decision, record = case.decision or (None, None)
     stamp = decision.policy if decision is not None else None
     if decision is None or record is None or stamp is None:
@@ -325,7 +324,8 @@ def _rules_grant_it(case: _Case) -> Iterator[str]:
     if policy is None:
         yield flaw
         return
-    policy = _under_the_root(policy, case.roots.get(bundle.root))
+    ceilings = ceilings_under(case.roots, bundle.root)
+    policy = replace(policy, override_energy_wh=ceilings.override_energy_wh, override_hours=ceilings.override_hours)
     case.policy = policy
     if policy.revision != stamp.revision:
         yield f"the decision names revision {stamp.revision}, but the document is revision {policy.revision}"
@@ -440,16 +440,6 @@ def _policy_of(bundle: SignedBundle, record: Record, *, age: timedelta) -> tuple
         revoked=revoked,
     )
     return "", policy
-
-
-def _under_the_root(policy: Policy, root: Root | None) -> Policy:
-    """With the ceilings that the root sets for overrides."""
-    told = {} if root is None else root.unrecognized_fields.get(CEILINGS_FIELD, {})
-    try:
-        ceilings = ceilings_from(told)
-    except CeilingsUnfit:
-        ceilings = Ceilings(override_energy_wh=0, override_hours=0)
-    return replace(policy, override_energy_wh=ceilings.override_energy_wh, override_hours=ceilings.override_hours)
 
 
 def _instant_of(record: Record) -> Instant:

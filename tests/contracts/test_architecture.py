@@ -78,6 +78,8 @@ WALL_CLOCK_READERS: dict[str, str] = {
     "agent/cli/fleet.py": "the publisher's desk: it dates what it signs by its own clock",
     "agent/cli/policy.py": "the fleet office's desk: whether a calendar has ended, at what time a question is asked",
     "agent/demo/fleet.py": "writes a policy whose window is closed while the demonstration runs",
+    "sync/backend/answering.py": "a server: an answer says when it was given, by its own host's clock",
+    "agent/cli/fleet_dispatch.py": "the dispatcher's desk: an override is dated by its own clock",
     "sync/backend/receiver.py": "a server: the date in its acknowledgements is its own host's",
 }
 WALL_CLOCK = {
