@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -86,13 +86,14 @@ def check(arguments: argparse.Namespace) -> int:
     from firmware_profiles.profile import ProfileError
 
     results: dict[str, tuple[list[str], list[str]]] = {}
+    everybody = list(sound(arguments.folder))
     for each in arguments.profile or available(arguments.folder):
         try:
             profile = named(each, arguments.folder)
         except ProfileError as error:
             results[each] = ([str(error)], [])
         else:
-            results[each] = (list(broken(profile)), list(doubtful(profile, arguments.folder)))
+            results[each] = (list(broken(profile)), list(doubtful(profile, everybody)))
     bad = any(faults for faults, _ in results.values())
     if arguments.json:
         documents = [
@@ -198,12 +199,21 @@ def broken(profile: Profile) -> Iterator[str]:
         yield from faults(profile, in_clear=True)
 
 
-def doubtful(profile: Profile, folder: Path | None) -> Iterator[str]:
-    """What is no error and still wants a look."""
+def sound(folder: Path | None) -> Iterator[Profile]:
+    """Those that load."""
     from firmware_profiles import available
+    from firmware_profiles.profile import ProfileError
+
+    for each in available(folder):
+        with suppress(ProfileError):
+            yield named(each, folder)
+
+
+def doubtful(profile: Profile, everybody: Sequence[Profile]) -> Iterator[str]:
+    """What is no error and still wants a look."""
     from firmware_profiles.matching import overlaps
 
-    others = [named(each, folder) for each in available(folder) if each != profile.id]
+    others = [each for each in everybody if each.id != profile.id]
     yield from (each for each in overlaps([*others, profile]) if profile.id in each)
     if not profile.evidence:
         yield "no evidence: say where the facts come from, and what is only believed"
