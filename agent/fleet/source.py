@@ -20,7 +20,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -511,7 +511,7 @@ class _Tokens:
                 yield Spot(sheet, row=line), token_of_cells(cells)
 
     def _add(self, spot: Spot, entry: dict[str, Any]) -> None:
-        fields = dict(entry)
+        fields: dict[str, Any] = plain(entry)
         if fields.pop("aliases", None) is not None:
             self._remarks.append(spot.remark(Code.UNKNOWN_KEY, "made from the UID and alias_forms", "aliases"))
         aliases = self._aliases_of(fields)
@@ -529,7 +529,7 @@ class _Tokens:
             if name in fields:
                 fields[name] = _moment(fields[name])
         token = {"reference": token_reference, **fields, **({"aliases": aliases} if aliases else {})}
-        for fault in entry_faults("token", _encodable(token)):
+        for fault in entry_faults("token", token):
             code = Code.UNKNOWN_KEY if fault.unknown_key else Code.WRONG_VALUE
             self._remarks.append(spot.remark(code, fault.text, *fault.place))
         for name, names in self._known.items():
@@ -605,18 +605,12 @@ def canonical_uid(value: object) -> str | Wrong:
 
 
 def _moment(value: object) -> object:
-    if isinstance(value, str):
-        try:
-            value = datetime.fromisoformat(value)
-        except ValueError:
-            return value
-    if isinstance(value, datetime) and value.tzinfo is not None:
-        return _stamp(value)
-    return value  # without a zone it is not a moment; the check of the entry says so
-
-
-def _encodable(token: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: str(value) if isinstance(value, date) else value for name, value in token.items()}
+    """What is no moment, or has no zone, stays as it is: the check of the entry says so."""
+    try:
+        moment = datetime.fromisoformat(value) if isinstance(value, str) else None
+        return value if moment is None or moment.tzinfo is None else _stamp(moment)
+    except (ValueError, OverflowError):
+        return value
 
 
 def _stamp(moment: datetime) -> str:

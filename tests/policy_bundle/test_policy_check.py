@@ -81,6 +81,9 @@ ODD = [
     (("tokens.csv", "F7", "F6"), "error TWICE tokens.csv:3"),
     (("tokens.csv", "F7", "7"), "error WRONG_VALUE tokens.csv:3"),
     (("tokens.csv", "driver\n", "drivr\n"), "error UNREADABLE tokens.csv:1"),
+    (("tokens.csv", "driver\n04A1B2C3D4E5F6,card 1,vans,anna\n04A1B2C3D4E5F7,card 2,vans,bert",
+      "driver,until\n04A1B2C3D4E5F6,card 1,vans,anna,0001-01-01T00:00:00+23:00\n"
+      "04A1B2C3D4E5F7,card 2,vans,bert,"), "error WRONG_VALUE tokens.csv:2"),
     (("sites.csv", "depot,52.52,13.4,DE*ABC,DE,DE*ABC*E2", "depot,52.52,14.4,,,E"), "error TWICE sites.csv:3"),
     (("sites.csv", "52.52", "N52"), "error WRONG_VALUE sites.csv:2"),
     # hours
