@@ -71,6 +71,8 @@ def asked_and_waived(decision: dict[str, Any]) -> Iterator[str]:
         yield f"  asked  whitelist {decision.get('whitelist', '?')}: the backend {said}{before}"
     if "mode" in decision:
         yield f"  mode   {decision['mode']}, decided in {decision['waited_ms']} ms"
+    for use in decision.get("leases", []):
+        yield f"  budget {use['budget']}: reserved {use['amount']} ({use.get('unit', '?')}), lease {use['lease'][:8]}"
     if "override" in decision:
         yield f"  by override {decision['override']}, used up, of {decision['override_by']}: {decision['override_why']}"
         for reason in decision.get("waived", []):

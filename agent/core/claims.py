@@ -185,6 +185,26 @@ def held_to(limits: Limits, claims: Iterable[Claim], request: Request) -> Limits
     return limits
 
 
+def reserved_claims(
+    uses: Iterable[LeaseUse], budgets: Iterable[Budget], request: Request, limits: Limits, now: Instant
+) -> tuple[Claim, ...]:
+    """The claims that a record's reservations stand for: what was decided can be worked out again from it."""
+    amounts: dict[str, int] = {}
+    for use in uses:
+        amounts[use.budget] = amounts.get(use.budget, 0) + use.amount
+    named = {budget.id: budget for budget in budgets}
+    return tuple(
+        Claim(
+            budget=named[key.partition("/")[0]],
+            key=key,
+            needed=amount,
+            slack=_needed(request, named[key.partition("/")[0]], limits, now).slack,
+        )
+        for key, amount in amounts.items()
+        if key.partition("/")[0] in named
+    )
+
+
 def _held_to_money(limits: Limits, claim: Claim, prices: Prices) -> Limits:
     room, most = Decimal(claim.needed - claim.slack) / MICRO, Decimal(claim.needed) / MICRO
     basis = claim.budget.basis

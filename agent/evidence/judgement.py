@@ -16,6 +16,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from agent.core.answers import Whitelist
+from agent.core.claims import held_to, reserved_claims
 from agent.core.decisions import Granted, decide
 from agent.core.facts import (
     Checkpoint,
@@ -362,7 +363,12 @@ def _rules_grant_it(case: _Case) -> Iterator[str]:
         given=Given(pin=PinState.RIGHT if decision.pin_proven else None, odometer_km=decision.odometer_km),
         heard=decision.backend,
     )
-    again = decide(asked, policy, Usage(overrides=papers.overrides), _instant_of(record))
+    now = _instant_of(record)
+    again = decide(asked, policy, Usage(overrides=papers.overrides), now)
+    if isinstance(again, Granted) and decision.leases:
+        # What the leases left of it then is the record's word, as are the leases; how that narrows the limits is not.
+        claims = reserved_claims(decision.leases, policy.budgets, asked, again.limits, now)
+        again = replace(again, limits=held_to(again.limits, claims, asked))
     if not isinstance(again, Granted):
         yield from (
             f"asked again, rule {reason.rule} refuses: {reason.code.value} ({reason.observed}, allowed {reason.limit})"
@@ -438,6 +444,7 @@ def _policy_of(bundle: SignedBundle, record: Record, *, age: timedelta) -> tuple
         drivers={},
         vehicles={},
         revoked=revoked,
+        budgets=read.budgets,
     )
     return "", policy
 

@@ -12,6 +12,8 @@ import pytest
 from agent.core import facts
 from agent.core import observations as seen
 from agent.core.budgets import MICRO, Budget, Scope, Unit
+from agent.core.claims import held_to, reserved_claims
+from agent.core.decisions import limits_for
 from agent.core.effects import Record, Signal, StartCharging, StopCharging
 from agent.core.facts import EndReason, Outcome
 from agent.core.instants import ClockQuality
@@ -19,7 +21,7 @@ from agent.core.reasons import ReasonCode
 from agent.core.texts import refusal_text
 from agent.wire import open_record, seal
 from tests.budgets.lending_office import JOURNAL, a_budget, a_grant, a_lease, a_lending_yard, prices
-from tests.core.builders import CARD, NOON, Yard, a_tap, a_token, of
+from tests.core.builders import CARD, NOON, Yard, a_request, a_tap, a_token, of
 
 SLACK_WH = 31  # at 22 kW, in the five seconds from the order to stop to the stop
 MONEY = a_budget(Unit.MONEY)
@@ -299,3 +301,21 @@ def test_a_budget_says_what_it_counts_for_people():
     assert MONEY.spelled(12_345_600) == "12.3456 EUR"
     assert a_budget().spelled(30_000) == "30 kWh"
     assert Budget(id="a", scope=Scope.FLEET, unit=Unit.SESSIONS, limit=3).spelled(3) == "3 sessions"
+
+
+@pytest.mark.parametrize("unit", [Unit.ENERGY, Unit.MONEY])
+def test_from_its_record_it_can_be_worked_out_again_how_far_a_session_could_go(unit: Unit):
+    budget = a_budget(unit)
+    yard = a_lending_yard(budget, prices={"bay": prices("0.50")}, group={"max_duration_s": 7_200})
+    yard.tell(a_grant(A_MONEY_LEASE if unit is Unit.MONEY else a_lease()))
+    yard.taps()
+    made = yard.told(facts.DecisionMade)[-1]
+    policy = yard.agent.state.policy
+    assert policy is not None
+    token = a_token(CARD)
+    request = a_request(token, place=made.place, prices=made.prices)
+    limits = limits_for(request, token, policy, yard.now)
+    claims = reserved_claims(made.leases or (), policy.budgets, request, limits, yard.now)
+    again = held_to(limits, claims, request)
+    assert (again.max_energy_wh, again.cost) == (made.max_energy_wh, made.cost)
+    assert again.max_energy_wh is not None
