@@ -146,6 +146,8 @@ def to_give(card: Card, link: Link, office: Office) -> Given:
     if card.assurance is not Assurance.RANDOM and uid != card.uid:
         raise NotGenuine("the card tells another number by its version than by its selection")
     keys = office.keys_of(uid, kind)
+    if kind.scheme is Scheme.DESFIRE_EV1 and true_uid(link.transceive, keys.own) != uid:
+        raise NotGenuine("the card proves its key with another number")
     return Given(card=card, kind=kind, steps=steps_for(link.transceive, kind.scheme, office.application), keys=keys)
 
 

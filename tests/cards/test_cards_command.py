@@ -9,10 +9,13 @@ from pathlib import Path
 import pytest
 
 from agent.card_keys import CardKeyBox, read_seal
+from agent.card_office import Office
 from agent.cli import main
 from agent.fleet.folder import FleetFolder
+from drivers.cards.diversification import with_key
 from drivers.cards.proof import Scheme, true_uid
-from drivers.cards.virtual_desfire import VirtualDesfire
+from drivers.cards.provisioning import Kind
+from drivers.cards.virtual_desfire import Generation, VirtualDesfire
 from drivers.cards.virtual_ntag424 import VirtualNtag424
 from drivers.readers.pn532_simulator import Pn532Simulator
 from drivers.readers.virtual_cards import IsoDepCard, Phone, Type2Card
@@ -133,6 +136,18 @@ def test_the_master_key_is_in_no_file_that_a_vehicle_gets(desk):
     assert key is not None
     assert key.scheme is Scheme.DESFIRE_EV2
     assert key.key != bytes.fromhex(MASTER)
+
+
+def test_an_ev1_card_with_keys_made_elsewhere_is_taken_into_the_box(desk):
+    card = VirtualDesfire(UID, generation=Generation.EV1)
+    desk.chip.present(IsoDepCard(card))
+    assert desk.run("provision", "--write")[0] == 1, "it has no keys"
+    office = Office(encrypt=with_key(bytes.fromhex(MASTER)), application=bytes.fromhex("F51234"), mark=b"northwind")
+    keys = office.keys_of(UID, Kind(scheme=Scheme.DESFIRE_EV1, major=1, uid=UID))
+    card.install(office.application, {key.key_no: key.key for key in (keys.master, keys.introduction, keys.own)})
+    assert desk.run("provision", "--write")[0] == 0
+    assert desk.box.own(UID) == keys.own
+    assert desk.run("check")[0] == 0
 
 
 def test_a_tag_with_a_message_is_taken_into_the_box_with_its_keys(desk):

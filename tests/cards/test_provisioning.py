@@ -111,9 +111,14 @@ def test_a_card_of_another_office_is_left_alone(card):
         provision(card.apdu, other, steps_for(card.apdu, other.own.scheme, APPLICATION), UID)
 
 
-def test_an_ev1_card_is_not_given_keys_here():
-    with pytest.raises(CardError, match="elsewhere"):
-        steps_for(VirtualDesfire(UID, generation=Generation.EV1).apdu, Scheme.DESFIRE_EV1, APPLICATION)
+def test_an_ev1_card_is_not_given_keys_here_and_proves_those_that_it_has():
+    card = VirtualDesfire(UID, generation=Generation.EV1)
+    assert steps_for(card.apdu, Scheme.DESFIRE_EV1, APPLICATION) == ()
+    keys = keys_of(Scheme.DESFIRE_EV1)
+    with pytest.raises(CardError):
+        provision(card.apdu, keys, (), UID)
+    card.install(APPLICATION, {key.key_no: key.key for key in (keys.master, keys.introduction, keys.own)})
+    provision(card.apdu, keys, (), UID)
 
 
 def test_the_own_key_may_not_read_the_files_of_an_ntag424():
