@@ -66,6 +66,8 @@ def test_a_priced_session_is_shown_survives_a_kill_is_proven_and_leaves_for_sett
         rows = list(csv.DictReader(io.StringIO(good(roamkey("settle", "export", *socket)))))
         van.stop()
 
+    stopped = good(roamkey("settle", "export", "--state", van.state, "--format", "jsonl", "--lines")).splitlines()
+    assert sorted(json.loads(line)["line_type"] for line in stopped) == ["ENERGY", "FLAT", "TIME"]
     assert not any(b"04A1B2C3D4E5F6" in body for body in van.sealed())
     (end,) = [each["data"] for each in van.events("session.ended")]
     assert end["cost"] == {"currency": "EUR", "net": "5.0000", "gross": "6.2500"}

@@ -297,3 +297,54 @@ def test_no_cdr_whatsoever_stops_a_reconciliation(documents: list[dict[str, Any]
         found = list(reconcile(ledger, Tolerances()))
 
     assert len(found) == len(documents)
+
+
+def a_month(rng: random.Random) -> tuple[list[Drive], list[dict[str, Any]], dict[str, str]]:
+    """Charges four hours apart at a few EVSEs, a bill for them, and what each of its CDRs is by the way it was made."""
+    drives, cdrs, made = [], [], {}
+    for number in range(40):
+        place = elsewhere(f"DE*ABC*E{number % 5}*1")
+        kwh = f"{rng.randint(5, 60)}.{rng.randint(0, 9)}"
+        drive = Drive(id=f"s-{number}", minutes=number // 5 * 240, kwh=kwh, place=place)
+        drives.append(drive)
+        good = a_cdr(drive)
+        what = rng.choice(["agrees", "price", "energy", "time", "unbilled", "twice", "again", "corrected", "named"])
+        listed = {
+            "agrees": [(good, "matched")],
+            "price": [(a_cdr(drive, total_cost={"excl_vat": 99.0, "incl_vat": 123.75}), "price differs")],
+            "energy": [(a_cdr(drive, total_energy=float(drive.kwh) + 2), "energy differs")],
+            "time": [(a_cdr(drive, end_date_time=later(drive, 95)), "time differs")],
+            "unbilled": [],
+            "twice": [(good, "matched"), (good, "duplicate")],
+            "again": [(good, "matched"), (a_cdr(drive, id=f"A-{number}", last_updated=later(drive, 999)), "duplicate")],
+            "corrected": [
+                (a_cdr(drive, id=f"W-{number}", total_energy=99), "credited"),
+                (a_credit(a_cdr(drive, id=f"W-{number}", total_energy=99)), "credited"),
+                (good, "matched"),
+            ],
+            "named": [(a_cdr(drive, authorization_reference=f"d-{drive.id}", cdr_location=None), "matched")],
+        }[what]
+        if rng.random() < 0.1:
+            phantom = Drive(id=f"p-{number}", minutes=number // 5 * 240 + 120, kwh="77", charging_min=20, place=place)
+            listed.append((a_cdr(phantom), "missing here"))
+        for cdr, outcome in listed:
+            cdrs.append(cdr)
+            made.setdefault(f"DEABC/{cdr['id']}".upper(), "")
+            made[f"DEABC/{cdr['id']}".upper()] += f"{outcome};"
+    rng.shuffle(cdrs)
+    return drives, cdrs, made
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_month_of_everything_that_goes_wrong_is_told_as_it_was_made(seed: int, tmp_path: Path) -> None:
+    drives, cdrs, made = a_month(random.Random(seed))
+    found = cases(a_backend(tmp_path / "fleet.db", drives), cdrs)
+
+    told_of: dict[str, str] = {}
+    for case in found:
+        if case.claim is not None:
+            told_of[case.claim] = told_of.get(case.claim, "") + f"{case.outcome.value};"
+    assert told_of == made
+    billed = [case.session for case in found if case.session is not None and case.claim is not None]
+    unbilled = [case.session for case in found if case.outcome is Outcome.MISSING_THERE]
+    assert sorted([*billed, *unbilled]) == sorted(drive.id for drive in drives)
