@@ -62,7 +62,7 @@ def seconds(when: datetime) -> int:
 
 def texts(claims: Claims, name: str, most: int, most_characters: int = 64) -> tuple[str, ...]:
     value = claims.get(name)
-    fits = isinstance(value, list) and 1 <= len(value) <= most
-    if not fits or not all(isinstance(each, str) and 1 <= len(each) <= most_characters for each in value):
-        raise BadMessage(f"{name} must be a list of 1 to {most} texts of at most {most_characters} characters")
-    return tuple(value)
+    found = tuple(value) if isinstance(value, list) else ()
+    if 1 <= len(found) <= most and all(isinstance(each, str) and 1 <= len(each) <= most_characters for each in found):
+        return found
+    raise BadMessage(f"{name} must be a list of 1 to {most} texts of at most {most_characters} characters")

@@ -42,7 +42,7 @@ from agent.core.contracts.signing import (
     Unsignable,
 )
 from agent.core.contracts.trust import RevocationKey, TrustBundle
-from agent.core.decisions import Decision, Granted, NeedsInput, Refused
+from agent.core.decisions import AskBackend, Decision, Granted, NeedsInput, Refused
 from agent.core.instants import Instant
 from agent.files import sync_folder
 
@@ -104,7 +104,7 @@ class NotSigned:
     obstruction: Obstruction
     detail: str
     explanation: tuple[str, ...] = ()
-    decision: Refused | NeedsInput | None = None
+    decision: Refused | NeedsInput | AskBackend | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

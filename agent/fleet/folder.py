@@ -115,7 +115,8 @@ class FleetFolder:
         try:
             return load(path.read_bytes())
         except (OSError, SigningError) as error:
-            raise PublisherError(f"{path} cannot be used: {error}") from error
+            hint = f"make it with openssl genpkey -algorithm ed25519 -out {path}, and publish"
+            raise PublisherError(f"{path} cannot be used: {error}" + ("" if path.exists() else f"; {hint}")) from error
 
     def _is_wanted(self, use: str) -> bool:
         """A fleet that is older than a use has no key for it, and its devices believe nobody there."""
