@@ -155,7 +155,13 @@ class PolicyCache:
 
     def lookup_alias(self, alias: str) -> str | None:
         """The reference of the one token that is told so; raises Ambiguous, or TokensUnreadable."""
-        return None if self._active is None else self._active.tokens.alias(alias)
+        if self._active is None:
+            return None
+        try:
+            return self._active.tokens.alias(alias)
+        except TokensUnreadable:
+            self._is_suspect = True
+            raise
 
     def trust_papers(self) -> dict[str, bytes]:
         """The fleet's signed documents about contracts in the bundle in force, by name. Raises PartLost."""
