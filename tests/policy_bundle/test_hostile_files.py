@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -16,6 +17,8 @@ from agent.core.findings import Severity
 from agent.fleet.imports import What, import_file
 from agent.fleet.policy_lint import review
 from agent.fleet.source import read_folder
+
+pytestmark = pytest.mark.slow
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 GOOD = {

@@ -157,6 +157,7 @@ def test_a_gap_in_the_chain_of_roots_keeps_the_old_bundle(fleet: Any, device: An
     assert device.revision == 2
 
 
+@pytest.mark.slow
 def test_a_document_that_was_cut_at_any_byte_changes_nothing(fleet: Any, device: Any, make: Any) -> None:
     """A stick pulled out while it was written, a link that dies: each document, cut in many places."""
     device.updates(fleet.publishes())

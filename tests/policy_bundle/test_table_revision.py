@@ -43,6 +43,7 @@ def rows(device: Any) -> list[tuple[bytes, ...]]:
         connection.close()
 
 
+@pytest.mark.slow
 def test_whatever_changes_the_table_is_as_if_it_were_new(
     fleet: Any, device: Any, make: Any, tmp_path: Path, revised: list[int]
 ) -> None:

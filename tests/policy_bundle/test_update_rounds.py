@@ -7,11 +7,15 @@ import contextlib
 import json
 from typing import Any
 
+import pytest
+
 from agent.cache.cache import PolicyCache
 from agent.core.facts import PolicyRejected
 from agent.core.observations import Noted, Observation, PolicyActivated
 from agent.updates import PolicyUpdates
 from sync.carriers import CarrierError
+
+pytestmark = pytest.mark.slow
 
 UID = "04A1B2C3D4E5F6"
 
