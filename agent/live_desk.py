@@ -55,6 +55,7 @@ class LiveDesk:
         self._connected = False
         self._told_up = False
         self._unproven = b""
+        self._said: dict[str, str] = {}
 
     def ask(self, effect: Ask) -> None:
         now_ms = self._clock.now().monotonic_ms
@@ -79,8 +80,7 @@ class LiveDesk:
         try:
             answer = self._answer(token)
         except (signing.SigningError, BadMessage) as error:
-            log.warning("an answer is not believed: %s", error)
-            self._alarm(ANSWER_REFUSED, f"an answer is not from our backend, nothing follows from it: {error}")
+            self._complain(ANSWER_REFUSED, f"an answer is not from our backend, nothing follows from it: {error}")
             return
         if answer is None:
             return
@@ -97,14 +97,13 @@ class LiveDesk:
         try:
             lines = lines_of(payload)
         except BadMessage as error:
-            self._alarm(OVERRIDE_REFUSED, f"overrides cannot be read: {error}")
+            self._complain(OVERRIDE_REFUSED, f"overrides cannot be read: {error}")
             return
         for line in lines:
             try:
                 self._tell(observations.OverrideOffered(override=self._override(line)))
             except (signing.SigningError, BadMessage) as error:
-                log.warning("an override is not believed: %s", error)
-                self._alarm(OVERRIDE_REFUSED, f"an override is not for us or not signed by our fleet: {error}")
+                self._complain(OVERRIDE_REFUSED, f"an override is not for us or not signed by our fleet: {error}")
 
     def take(self, payload: bytes) -> list[overrides.Override]:
         """By hand: all of them or none. Raises BadMessage or SigningError, which say why."""
@@ -143,6 +142,13 @@ class LiveDesk:
         if (said.fleet, said.device) != (self._fleet, self._device):
             raise BadMessage(f"it is for {said.fleet}/{said.device}")
         return override_of(said, token.decode("ascii"))
+
+    def _complain(self, code: str, text: str) -> None:
+        """Whoever repeats himself fills no log."""
+        if self._said.get(code) != text:
+            self._said[code] = text
+            log.warning("%s", text)
+        self._alarm(code, text)
 
     def _look_at_link(self) -> None:
         """Where nobody may answer, nobody is asked: silence is known at once."""

@@ -190,8 +190,9 @@ class Conversation:
 
     async def _send_question(self, question: bytes, within_s: float) -> None:
         """Silence is an answer to whoever asked, so a link that fails tells nobody else."""
-        with contextlib.suppress(LinkError):
-            await self._link.send(self._topics.ask, question, expiry_s=max(1, math.ceil(within_s)))
+        with contextlib.suppress(LinkError, TimeoutError):
+            async with asyncio.timeout(within_s):
+                await self._link.send(self._topics.ask, question, expiry_s=max(1, math.ceil(within_s)))
 
     def learn_from_its_end(self) -> None:
         """Batches were under way and nothing came of them: the next ones should be shorter."""
