@@ -178,6 +178,7 @@ def question_of(effect: Ask) -> Question:
         site=place.site,
         connector=place.connector,
         power_w=place.power_w,
+        policy_revision=effect.policy_revision,
     )
 
 

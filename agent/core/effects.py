@@ -80,6 +80,7 @@ class Ask:
     asked: Request
     trigger: Trigger
     deadline_ms: int
+    policy_revision: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

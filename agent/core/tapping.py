@@ -173,11 +173,17 @@ class Tapping:
 
     def _ask(self, case: Pending, first: tuple[facts.Fact, ...], now: Instant) -> Effects:
         ask, waiting = self._asking.begin(case, now)
-        deadline_ms = waiting.due_ms - now.monotonic_ms
+        deadline_ms, policy = waiting.due_ms - now.monotonic_ms, self._memory.state.policy
         return (
             *((Record(facts=first),) if first else ()),
             *((self._one_moment(case.reader, case.asked),) if case.reader is not None else ()),
-            Ask(ask=ask, asked=case.asked, trigger=case.trigger, deadline_ms=deadline_ms),
+            Ask(
+                ask=ask,
+                asked=case.asked,
+                trigger=case.trigger,
+                deadline_ms=deadline_ms,
+                policy_revision=policy.revision if policy is not None else None,
+            ),
             WakeAt(monotonic_ms=waiting.due_ms),
         )
 

@@ -63,6 +63,13 @@ def outcomes(yard: Yard) -> list[Outcome]:
     return [each.outcome for each in yard.told(DecisionMade)]
 
 
+def test_the_question_names_the_policy_that_the_device_holds() -> None:
+    (asked,) = of(Ask, online().shows(CARD))
+
+    assert (asked.policy_revision, asked.deadline_ms) == (7, 1_500)
+    assert asked.asked.place.network == "DE*ABC"
+
+
 def test_a_late_answer_changes_nothing() -> None:
     yard = online()
     question = asks(yard)
