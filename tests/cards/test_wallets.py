@@ -127,3 +127,18 @@ def test_check_says_whether_plug_ins_and_card_keys_are_there(tmp_path):
     assert Cards(keys=tmp_path / "card.keys").seal is None
     found = usable("card keys", tmp_path, lambda path: CardKeyBox(path, seal=read_seal(path), token_key=b"k" * 32))
     assert found.verdict is Verdict.BAD
+
+
+def test_a_configured_plug_in_stands_for_a_charger_like_any_reader(tmp_path, monkeypatch):
+    from agent.config import load
+    from agent.runtime import setup_of, wallets_of
+
+    point = EntryPoint(name="virtual", value=f"{__name__}:VirtualWallet", group=wallets.GROUP)
+    monkeypatch.setattr(wallets, "entry_points", lambda group: (point,))
+    (tmp_path / "roamkey.toml").write_text(
+        '[device]\nfleet = "acme"\nname = "van"\n[[wallet]]\nname = "phone"\nplugin = "virtual"\ncharger = "bay"\n'
+        '[[charger]]\nname = "bay"\n'
+    )
+    config = load(tmp_path / "roamkey.toml")
+    assert list(wallets_of(config)) == ["phone"]
+    assert setup_of(config).readers == {"phone": "bay"}
