@@ -17,6 +17,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from agent.cache.contents import Contents
+from agent.core.budgets import Scope
 from agent.core.countries import ALPHA_2
 from agent.core.findings import Severity
 from agent.core.networks import normalise_network
@@ -351,6 +352,25 @@ def groups_and_people_are_used(asked: Review) -> Iterator[Remark]:
             yield asked.source.spots[plural, name].remark(Code.UNUSED, told, severity=Severity.INFO)
 
 
+def budgets_bind_somebody(asked: Review) -> Iterator[Remark]:
+    """The driver, vehicle or cost centre that a budget names exists; else it is nobody's."""
+    centres = {each.cost_centre for each in asked.contents.drivers.values()}
+    centres |= {each.cost_centre for each in asked.contents.vehicles.values()}
+    known: Mapping[Scope, tuple[Code, Iterable[str]]] = {
+        Scope.DRIVER: (Code.UNKNOWN_DRIVER, asked.contents.drivers),
+        Scope.VEHICLE: (Code.UNKNOWN_VEHICLE, asked.contents.vehicles),
+        Scope.COST_CENTRE: (Code.NO_EFFECT, {each for each in centres if each is not None}),
+    }
+    for budget in asked.contents.budgets:
+        code, names = known.get(budget.scope, (Code.NO_EFFECT, ()))
+        if budget.of is not None and budget.scope in known and budget.of not in set(names):
+            told = (
+                f"no {budget.scope.replace('_', ' ')} is named {budget.of!r}{_near(budget.of, names)}: it binds nobody"
+            )
+            place = ("budgets", budget.id, "of")
+            yield asked.source.policy.remark(code, told, *place, severity=Severity.WARNING)
+
+
 def tokens_can_be_valid(asked: Review) -> Iterator[Remark]:
     for token in asked.source.tokens.values():
         spot = asked.source.spots["tokens", token.reference]
@@ -385,6 +405,7 @@ LOOKS: tuple[Callable[[Review], Iterable[Remark]], ...] = (
     prompts_can_be_answered,
     demands_can_be_met,
     groups_and_people_are_used,
+    budgets_bind_somebody,
     tokens_can_be_valid,
     fences_enclose,
 )

@@ -43,6 +43,7 @@ class Gap(StrEnum):
     CARD = "the card is not in this policy's list, or the list was made with another reference key: taken as unknown"
     HISTORY = "the journal begins later than the rules look back: earlier sessions are taken as none"
     METER = "whether the charger tells energy is not recorded: taken as yes"
+    PRICES = "the prices of then are taken; worked out of a tariff, they could be others under other limits"
     RECEIPT = "how the device came to its policy's age is not recorded: the age itself is taken"
     PIN = "which PIN was tried is not recorded: what came of it then is taken"
     LIVE = "the backend's word of then is taken; another policy might not have asked, or asked for the first time"
@@ -257,6 +258,8 @@ def _gaps(
         yield Gap.HISTORY
     if any(level.max_energy_wh is not None for level in levels):
         yield Gap.METER
+    if fact.prices is not None and any(level.prices is not None for level in levels):
+        yield Gap.PRICES
     if fact.clock is not ClockQuality.SYNCHRONISED:
         yield Gap.RECEIPT
     if fact.pin_proven is not None:
