@@ -71,7 +71,7 @@ def reconciled(arguments: argparse.Namespace) -> int:
     counts: Counter[str] = Counter()
     with a_ledger() as ledger:
         claims = ledger.book_claims(read_claims(arguments.cdrs))
-        sessions = ledger.book_sessions(sessions_of(arguments.sessions))
+        sessions = ledger.book_sessions(sessions_of(arguments.sessions, worked_out=False))
         for number, case in enumerate(reconcile(ledger, tolerances), 1):
             counts.update(each.value for each in case.outcomes)
             if case.is_dispute and arguments.bundles is not None and len(disputes) < BUNDLES_AT_MOST:

@@ -18,7 +18,6 @@ from typing import Final
 from agent.core.instants import EPOCH
 from agent.core.networks import normalise_network
 from agent.ocpi.claims import Claim
-from agent.settlement.rows import money
 from agent.settlement.settled import Settled
 
 MICRO: Final = Decimal(1_000_000)  # of money; and of kWh, which is mWh
@@ -119,14 +118,16 @@ def key_of(party: str, id: str) -> str:
 
 def _session_row(one: Settled) -> tuple[object, ...]:
     ended = one.ended
-    net, _, gross = money(one)
+    cost = ended.cost
     place = {"device": one.device, "journal": one.journal, "sequences": one.sequences}
     return (
         ended.session.upper(), ended.decision.upper(),
         None if ended.place.evse is None else normalise_network(ended.place.evse),
         None if ended.place.network is None else normalise_network(ended.place.network),
-        _ms(ended.started_at), _ms(ended.ended_at), ended.energy_wh * 1000, _scaled(net, MICRO), _scaled(gross, MICRO),
-        one.priced.currency if one.priced is not None else None, int(ended.complete), json.dumps(place),
+        _ms(ended.started_at), _ms(ended.ended_at), ended.energy_wh * 1000,
+        None if cost is None else _scaled(cost.net, MICRO), None if cost is None else _scaled(cost.gross, MICRO),
+        None if cost is None else cost.currency,
+        int(ended.complete), json.dumps(place),
     )  # fmt: skip
 
 

@@ -8,13 +8,13 @@ this folder.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from agent.core.facts import SessionAuthorised, SessionEnded, SessionFact, SessionPriced, SessionSigned
 from agent.core.instants import ClockQuality
 from agent.core.prices import Prices
-from agent.core.running_cost import Bill, Tally, bill_by, counted, priced
+from agent.core.running_cost import NOTHING_YET, Bill, Tally, bill_by, counted, priced
 from agent.core.sessions import Session, fold
 from agent.core.tariff.priced import Priced
 from agent.ocpi.quotes import quote_of
@@ -36,7 +36,7 @@ class Settled:
     clock: ClockQuality
     begun: SessionAuthorised
     ended: SessionEnded
-    tally: Tally
+    tally: Tally = NOTHING_YET
     priced: Priced | None = None
     tariff: SessionPriced | None = None
     zone: str | None = None
@@ -53,8 +53,11 @@ class Settled:
         return "none" if self.priced is None else "prices" if self.tariff is None else "tariff"
 
 
-def settled_in(bodies: Iterable[bytes]) -> Iterator[Settled]:
-    """Of one journal's records in their order: each session that has ended and has a beginning, once."""
+def settled_in(bodies: Iterable[bytes], *, worked_out: bool = True) -> Iterator[Settled]:
+    """Of one journal's records in their order: each session that has ended and has a beginning, once.
+
+    `worked_out`: with its charging periods and its price line by line, and not only the cost that its end says.
+    """
     open_: dict[str, list[Record]] = {}
     waiting: dict[str, None] = {}
     for body in bodies:
@@ -73,36 +76,44 @@ def settled_in(bodies: Iterable[bytes]) -> Iterator[Settled]:
         if len(waiting) > LATE_AT_MOST:
             first = next(iter(waiting))
             del waiting[first]
-            yield from _settled(open_.pop(first))
+            yield from _settled(open_.pop(first), worked_out=worked_out)
     for session in waiting:
-        yield from _settled(open_.pop(session))
+        yield from _settled(open_.pop(session), worked_out=worked_out)
 
 
-def _settled(records: list[Record]) -> Iterator[Settled]:
+def _settled(records: list[Record], *, worked_out: bool) -> Iterator[Settled]:
     facts = [record.fact for record in records if isinstance(record.fact, SessionFact)]
     end = next(record for record in records if isinstance(record.fact, SessionEnded))
     begun, ended = facts[0], end.fact
-    session = fold((fact for fact in facts if not isinstance(fact, SessionEnded)), quote_of)
-    if session is None or not isinstance(begun, SessionAuthorised) or not isinstance(ended, SessionEnded):
+    if not isinstance(begun, SessionAuthorised) or not isinstance(ended, SessionEnded):
         return
-    fleet_and_device = origin_of(end.source)
-    tally, bill = tally_of(session, ended)
-    shown = next((fact for fact in facts if isinstance(fact, SessionPriced)), None)
-    known = bill if shown is None or session.quote is not None else None
-    yield Settled(
-        fleet=fleet_and_device[0],
-        device=fleet_and_device[1],
+    fleet, device = origin_of(end.source)
+    one = Settled(
+        fleet=fleet,
+        device=device,
         journal=end.journal,
         record=end.sequence,
         clock=end.quality,
         begun=begun,
         ended=ended,
-        tally=tally,
-        priced=None if known is None or not ended.started else priced(tally, known),
-        tariff=shown,
-        zone=None if session.quote is None or session.quote.zone is None else session.quote.zone.key,
+        tariff=next((fact for fact in facts if isinstance(fact, SessionPriced)), None),
         signed=tuple(record.fact for record in records if isinstance(record.fact, SessionSigned)),
         sequences=tuple(record.sequence for record in records),
+    )
+    yield _worked_out(one, facts) if worked_out else one
+
+
+def _worked_out(one: Settled, facts: list[SessionFact]) -> Settled:
+    session = fold((fact for fact in facts if not isinstance(fact, SessionEnded)), quote_of)
+    if session is None:
+        return one
+    tally, bill = tally_of(session, one.ended)
+    known = bill if one.tariff is None or session.quote is not None else None
+    return replace(
+        one,
+        tally=tally,
+        priced=None if known is None or not one.ended.started else priced(tally, known),
+        zone=None if session.quote is None or session.quote.zone is None else session.quote.zone.key,
     )
 
 

@@ -19,33 +19,34 @@ class SourceUnfit(Exception):
     """There are no sessions to be had there; the text says why."""
 
 
-def sessions_of(path: Path) -> Iterator[Settled]:
+def sessions_of(path: Path, *, worked_out: bool = True) -> Iterator[Settled]:
     """Of a database of `roamkey receive`, or a journal exported by `roamkey journal export`. Raises SourceUnfit."""
     if not path.is_file():
         raise SourceUnfit(f"{path}: no such file")
-    yield from sessions_of_backend(path) if is_backend(path) else sessions_of_copy(path)
+    read = sessions_of_backend if is_backend(path) else sessions_of_copy
+    yield from read(path, worked_out=worked_out)
 
 
-def sessions_of_backend(path: Path) -> Iterator[Settled]:
+def sessions_of_backend(path: Path, *, worked_out: bool) -> Iterator[Settled]:
     from sync.backend.store import Store
 
     try:
         with closing(Store(path)) as store:
             for device, journals in groupby(store.journals(), key=itemgetter(0)):
-                each = [settled_in(store.bodies(device, journal)) for _, journal in journals]
+                each = [settled_in(store.bodies(device, journal), worked_out=worked_out) for _, journal in journals]
                 # Only where a device began another journal can a session have been sealed twice.
                 yield from each[0] if len(each) == 1 else once(chain.from_iterable(each))
     except sqlite3.Error as error:
         raise SourceUnfit(f"{path}: {error}") from error
 
 
-def sessions_of_copy(path: Path) -> Iterator[Settled]:
+def sessions_of_copy(path: Path, *, worked_out: bool) -> Iterator[Settled]:
     from agent.journal.copies import exported_file
     from agent.journal.errors import JournalError
 
     try:
         with exported_file(path) as database:
-            yield from settled_in(stored(database))
+            yield from settled_in(stored(database), worked_out=worked_out)
     except JournalError as error:
         raise SourceUnfit(str(error)) from error
 
