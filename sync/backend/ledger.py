@@ -104,6 +104,11 @@ CREATE TABLE wishes (
     PRIMARY KEY (device, key)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX wishes_by_key ON wishes (key);
+CREATE TABLE forked (
+    device TEXT NOT NULL,
+    journal TEXT NOT NULL,
+    PRIMARY KEY (device, journal)
+) STRICT, WITHOUT ROWID;
 CREATE TABLE places (
     device TEXT NOT NULL,
     journal TEXT NOT NULL,
@@ -268,8 +273,9 @@ class Ledger:
                     self._note(device, journal, statement, now)
 
     def burn(self, device: str, journal: str) -> None:
-        """This journal goes on in two ways: whoever spends there is not alone."""
+        """This journal goes on in two ways: whoever spends there is not alone. Nothing more is lent to it."""
         with self._transaction():
+            self._db.execute("INSERT OR IGNORE INTO forked VALUES (?, ?)", (device, journal))
             keys = self._db.execute(
                 "SELECT DISTINCT key, start FROM loans WHERE device = ? AND journal = ? AND closed = 0 AND burnt = 0",
                 (device, journal),
@@ -337,7 +343,8 @@ class Ledger:
             "SELECT journal, gap_s, number, told FROM devices WHERE device = ?", (device,)
         ).fetchone()
         used_up: dict[str, datetime] = {}
-        wishes = self._db.execute("SELECT key, need, rate FROM wishes WHERE device = ?", (device,)).fetchall()
+        asked = "SELECT key, need, rate FROM wishes WHERE device = ?"
+        wishes = [] if self._is_forked(device, journal) else self._db.execute(asked, (device,)).fetchall()
         for key, need, rate in wishes:
             terms = self._terms(key)
             if terms is None:
@@ -596,6 +603,10 @@ class Ledger:
             horizon = now + max((terms.lease for terms in self._budgets.values()), default=timedelta(0))
             later = max(filter(None, (_moment(frozen), horizon)))
             self._db.execute("UPDATE about SET number = ?, frozen = ?", (self._witnessed(), stamp(later)))
+
+    def _is_forked(self, device: str, journal: str) -> bool:
+        found = self._db.execute("SELECT 1 FROM forked WHERE device = ? AND journal = ?", (device, journal)).fetchone()
+        return found is not None
 
     def _is_frozen(self, period: Period) -> bool:
         (frozen,) = self._db.execute("SELECT frozen FROM about").fetchone()

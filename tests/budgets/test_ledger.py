@@ -125,9 +125,10 @@ def test_reports_count_once_in_any_order(tmp_path: Path):
         office = Office(folder)
         lease = lease_of(office.asks("gw-1"))
         for consumed, count in order:
-            office.tells("gw-1", use(lease, consumed, count))
+            office.tells("gw-1", use(lease, consumed, count, reserved=100 - count))
         newest = max(order, key=lambda each: each[1])
         assert office.standing().settled == newest[0]
+        assert office.standing().loans[0].reserved == 100 - newest[1]
         office.ledger.close()
 
 
