@@ -75,6 +75,43 @@ def acknowledgement() -> Target:
     return Target(parse=parse, refusals=(BadMessage, ValueError, RecursionError), seeds=_files("messages/ack*.json"))
 
 
+def question() -> Target:
+    from sync.messages import BadMessage
+    from sync.questions import parse_question
+
+    return Target(parse=parse_question, refusals=(BadMessage,), seeds=_files("messages/question.json"))
+
+
+def answer() -> Target:
+    from sync.messages import BadMessage
+    from sync.questions import parse_answer
+
+    def parse(data: bytes) -> object:
+        claims = json.loads(data)
+        return parse_answer(claims) if isinstance(claims, dict) else None
+
+    return Target(parse=parse, refusals=(BadMessage, ValueError, RecursionError), seeds=_files("messages/answer.json"))
+
+
+def override() -> Target:
+    from sync.messages import BadMessage
+    from sync.overrides import parse_override
+
+    def parse(data: bytes) -> object:
+        claims = json.loads(data)
+        return parse_override(claims) if isinstance(claims, dict) else None
+
+    refusals = (BadMessage, ValueError, RecursionError)
+    return Target(parse=parse, refusals=refusals, seeds=_files("messages/override.json"))
+
+
+def ceilings() -> Target:
+    from sync.ceilings import CEILINGS_FIELD, CeilingsUnfit, ceilings_of
+
+    seed = {"signed": {CEILINGS_FIELD: {"override_hours": 8, "override_energy_wh": 30_000}}}
+    return Target(parse=ceilings_of, refusals=(CeilingsUnfit,), seeds=(json.dumps(seed).encode(),))
+
+
 def token() -> Target:
     from sync.messages import ACK_TYP
     from sync.signing import SigningError, thumbprint, verify
@@ -84,7 +121,7 @@ def token() -> Target:
     return Target(
         parse=lambda data: verify(data, keys, typ=ACK_TYP),
         refusals=(SigningError,),
-        seeds=_files("messages/*.jws"),
+        seeds=_files("messages/ack*.jws"),
     )
 
 
@@ -441,7 +478,8 @@ def tag_message() -> Target:
 TARGETS: dict[str, Callable[[], Target]] = {
     function.__name__: function
     for function in (
-        record, backend_record, batch, hello, acknowledgement, token, public_key, policy, sites, trust, root_metadata,
+        record, backend_record, batch, hello, acknowledgement, question, answer, override, ceilings, token,
+        public_key, policy, sites, trust, root_metadata,
         certificate, pem, contract_chain, ocsp_response, revocation_list, exi_request, emaid, installation,
         meter_record, meter_signature, gpsd_report,
         tariff, charge_record, configuration, profile, charger_line, reader_frames,
