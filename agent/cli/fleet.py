@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from agent.cli import fleet_dispatch, output
 
@@ -16,9 +16,11 @@ if TYPE_CHECKING:
     from agent.fleet.folder import FleetFolder
     from sync.backend.publisher import Publisher, Status
     from sync.ceilings import Ceilings
+    from sync.link import Link
 
 HELP = "make a fleet's keys, publish its policy, set up devices"
 WARN_BEFORE = timedelta(days=30)
+KEPT_WITHIN_S = 2.0  # a retained message comes with the subscription
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,9 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     publish = action("publish", "check policy, people, vehicles and tokens, and publish them as a signed bundle")
     publish.add_argument("--policy", type=Path, required=True, metavar="SRC", help="folder with the TOML and CSV files")
     publish.add_argument("--dry-run", action="store_true", help="check and say what would travel; publish nothing")
-    publish.add_argument(
-        "--all", action="store_true", help="hand the broker also what it took before: it lost its store"
-    )
+    publish.add_argument("--all", action="store_true", help="hand the broker also what it took before")
     _add_broker(publish)
 
     revoke = action("revoke", "withdraw a card at once, whatever the files say; devices hear of it before all else")
@@ -391,7 +391,7 @@ class Broker:
 
 
 def _send(folder: FleetFolder, publisher: Publisher, broker: Broker, *, parts: bool = True, anew: bool = False) -> int:
-    """How many documents the broker took: of parts those that it does not have yet."""
+    """How many documents the broker took: of parts those that it does not have yet, and all when it lost its store."""
     from sync.topics import FleetTopics
 
     if not broker.host:
@@ -402,11 +402,15 @@ def _send(folder: FleetFolder, publisher: Publisher, broker: Broker, *, parts: b
     has = set(known)
 
     async def announce(publish: Retain) -> int:
+        forgotten = known and not await publish.holds(topics.policy_timestamp)
+        if forgotten:
+            has.clear()
+
         async def hand_over(document: str, body: bytes) -> None:
             await publish(topics.policy(document), body)
             (has.add if body else has.discard)(document)
 
-        count = await publisher.announce(hand_over, known=known)
+        count = await publisher.announce(hand_over, known=() if forgotten else known)
         for document in sorted(has - publisher.documents()):  # what this broker kept while another one was told
             await hand_over(document, b"")
         return count
@@ -425,36 +429,54 @@ async def _retained(publisher: Publisher, broker: Broker, topic: str, body: byte
     return await _with_broker(publisher, broker, announce)
 
 
-Retain = Callable[[str, bytes], Awaitable[None]]
+class Retain(Protocol):
+    """A broker, as far as retained messages go."""
+
+    async def __call__(self, topic: str, body: bytes) -> None: ...
+
+    async def holds(self, topic: str) -> bool:
+        """Whether it keeps a message there. A broker that does not let us look is taken for one that keeps nothing."""
+        ...
+
+
+class Retaining:
+    def __init__(self, link: Link) -> None:
+        self._link = link
+
+    async def __call__(self, topic: str, body: bytes) -> None:
+        from sync.link import NO_MATCHING_SUBSCRIBERS, SUCCESS, LinkError
+
+        code = await self._link.publish(topic, body, retain=True)
+        if code not in (SUCCESS, NO_MATCHING_SUBSCRIBERS):  # retained is for those who come later
+            raise LinkError(f"{topic} was not taken: 0x{code:02x}")
+
+    async def holds(self, topic: str) -> bool:
+        from sync.link import LinkError
+
+        try:
+            await self._link.subscribe([topic])
+            async with asyncio.timeout(KEPT_WITHIN_S):
+                while True:
+                    message = await self._link.receive()
+                    self._link.acknowledge(message)
+                    if message.topic == topic:
+                        return bool(message.payload)
+        except (TimeoutError, LinkError):
+            return False
 
 
 async def _with_broker(publisher: Publisher, broker: Broker, announce: Callable[[Retain], Awaitable[int]]) -> int:
-    from sync.link import (
-        NO_MATCHING_SUBSCRIBERS,
-        SUCCESS,
-        Dialect,
-        Link,
-        LinkError,
-        LinkSettings,
-        Protocol,
-        Tls,
-        open_link,
-    )
+    from sync.link import Dialect, LinkError, LinkSettings, Tls, open_link
+    from sync.link import Protocol as Version
 
     tls = Tls(cafile=broker.tls[0], certfile=broker.tls[1], keyfile=broker.tls[2]) if broker.tls else None
     settings = LinkSettings(host=broker.host, port=broker.port, client_id=f"publisher-{publisher.fleet}", tls=tls)
-    wanted = None if broker.mqtt == "auto" else Protocol(broker.mqtt)
+    wanted = None if broker.mqtt == "auto" else Version(broker.mqtt)
     dialect = Dialect(wanted=wanted)
     while True:
         try:
             async with open_link(settings, protocol=dialect.next) as link:
-
-                async def publish(topic: str, body: bytes, link: Link = link) -> None:
-                    code = await link.publish(topic, body, retain=True)
-                    if code not in (SUCCESS, NO_MATCHING_SUBSCRIBERS):  # retained is for those who come later
-                        raise LinkError(f"{topic} was not taken: 0x{code:02x}")
-
-                return await announce(publish)
+                return await announce(Retaining(link))
         except LinkError as error:
             other = dialect.failed(error)
             if wanted or other == dialect or other.next is Dialect().next:  # each version of the protocol is tried once

@@ -118,11 +118,20 @@ def test_a_second_broker_is_freed_of_what_is_outdated_as_well(tmp_path: Path, mo
 
     kept: dict[int, dict[str, bytes]] = {1: {}, 2: {}}
 
-    async def with_broker(publisher: Any, broker: Any, announce: Any) -> int:
-        async def publish(topic: str, body: bytes) -> None:
-            kept[broker.port].pop(topic, None) if not body else kept[broker.port].update({topic: body})
+    class Kept:
+        def __init__(self, port: int) -> None:
+            self.messages = kept[port]
 
-        count: int = await announce(publish)
+        async def __call__(self, topic: str, body: bytes) -> None:
+            self.messages.pop(topic, None)
+            if body:
+                self.messages[topic] = body
+
+        async def holds(self, topic: str) -> bool:
+            return topic in self.messages
+
+    async def with_broker(publisher: Any, broker: Any, announce: Any) -> int:
+        count: int = await announce(Kept(broker.port))
         return count
 
     monkeypatch.setattr(verb, "_with_broker", with_broker)
@@ -142,3 +151,7 @@ def test_a_second_broker_is_freed_of_what_is_outdated_as_well(tmp_path: Path, mo
         assert main(["fleet", "refresh", str(office), "--broker", f"here:{port}", "--plain"]) == 0
     documents = {FleetTopics(fleet="meadow").policy(name) for name in Publisher(office).documents()}
     assert set(kept[1]) == set(kept[2]) == documents
+
+    kept[2].clear()  # it lost its store
+    assert main(["fleet", "refresh", str(office), "--broker", "here:2", "--plain"]) == 0
+    assert set(kept[2]) == documents
