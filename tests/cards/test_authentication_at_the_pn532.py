@@ -92,6 +92,7 @@ def test_a_desfire_is_authenticated_and_tells_its_true_uid(chip, generation, sch
         assert (told.uid, told.assurance, told.doubt) == (UID, Assurance.AUTHENTICATED, None)
 
 
+@pytest.mark.slow
 def test_an_ntag424_with_a_random_uid_is_authenticated(chip):
     virtual = VirtualNtag424(UID, keys={1: INTRODUCTION, 2: OWN}, random_id=True)
     for told in first_card(chip, Keys(Scheme.NTAG_424), IsoDepCard(virtual, extensions=1)):
@@ -122,6 +123,7 @@ def test_a_clone_of_the_uid_is_a_doubt_and_never_the_uid_alone(chip):
         chip.remove()
 
 
+@pytest.mark.slow
 def test_a_random_card_without_the_card_s_own_key_here_has_a_name_and_no_proof(chip):
     for told in first_card(chip, Keys(known=False), IsoDepCard(a_card(random_id=True))):
         assert (told.uid, told.assurance, told.doubt) == (UID, Assurance.STATIC, None)
@@ -135,6 +137,7 @@ def test_a_random_card_that_knows_only_the_introduction_key_is_not_genuine(chip)
         assert told.assurance is not Assurance.AUTHENTICATED
 
 
+@pytest.mark.slow
 def test_a_random_card_of_another_fleet_stays_a_nameless_card(chip):
     virtual = VirtualDesfire(UID, random_id=True)
     for told in first_card(chip, Keys(), IsoDepCard(virtual)):
@@ -168,6 +171,7 @@ def test_a_card_torn_away_is_silence_first_and_then_a_doubt(chip):
     assert (told[0].doubt, told[0].assurance) == (Doubt.TORN, Assurance.STATIC)
 
 
+@pytest.mark.slow
 def test_a_card_laid_on_slowly_is_authenticated_after_all(chip):
     card = IsoDepCard(a_card())
     card.frames_to_lose = 2  # two attempts, and nothing is told of them
@@ -175,6 +179,7 @@ def test_a_card_laid_on_slowly_is_authenticated_after_all(chip):
     assert told[0].assurance is Assurance.AUTHENTICATED
 
 
+@pytest.mark.slow
 def test_a_card_told_to_be_torn_may_still_prove_itself_without_being_lifted(chip):
     card = IsoDepCard(a_card())
     card.frames_to_lose = 4
@@ -183,6 +188,7 @@ def test_a_card_told_to_be_torn_may_still_prove_itself_without_being_lifted(chip
     assert told[-1].assurance is Assurance.AUTHENTICATED
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", [Fault.BAD_CHECK, Fault.CUT_MID_FRAME, Fault.STRAY_BYTES, Fault.LONG_PREAMBLE])
 def test_a_damaged_frame_in_mid_authentication_ends_in_a_proof(chip, fault):
     chip.disturb(fault, command=THROUGH)

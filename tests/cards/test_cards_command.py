@@ -79,6 +79,7 @@ def test_a_card_is_enrolled_once_and_only_when_told_to(desk):
     assert TAG.hex() not in desk.said.lower()
 
 
+@pytest.mark.slow
 def test_what_was_in_the_file_stays_there(desk):
     desk.tokens.write_text("uid,label,group\nDE:AD:BE:EF,old,drivers\n")
     desk.chip.present(Type2Card(TAG))
@@ -88,6 +89,7 @@ def test_what_was_in_the_file_stays_there(desk):
     assert [row["vehicle"] for row in rows] == ["", "van-7"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("card", [Phone(), IsoDepCard(VirtualDesfire(UID, random_id=True))], ids=["phone", "private"])
 def test_a_random_number_is_never_enrolled(desk, card):
     desk.chip.present(card)
@@ -127,6 +129,7 @@ def test_a_provisioned_card_with_a_random_number_is_enrolled_by_its_true_one(des
     assert desk.run("check")[0] == 0
 
 
+@pytest.mark.slow
 def test_the_master_key_is_in_no_file_that_a_vehicle_gets(desk):
     desk.chip.present(IsoDepCard(VirtualDesfire(UID)))
     desk.run("provision", "--write")
@@ -138,6 +141,7 @@ def test_the_master_key_is_in_no_file_that_a_vehicle_gets(desk):
     assert key.key != bytes.fromhex(MASTER)
 
 
+@pytest.mark.slow
 def test_an_ev1_card_with_keys_made_elsewhere_is_taken_into_the_box(desk):
     card = VirtualDesfire(UID, generation=Generation.EV1)
     desk.chip.present(IsoDepCard(card))
@@ -150,6 +154,7 @@ def test_an_ev1_card_with_keys_made_elsewhere_is_taken_into_the_box(desk):
     assert desk.run("check")[0] == 0
 
 
+@pytest.mark.slow
 def test_a_tag_with_a_message_is_taken_into_the_box_with_its_keys(desk):
     (desk.folder / "meta").write_text("11" * 16)
     (desk.folder / "file").write_text("22" * 16)
@@ -167,6 +172,7 @@ def test_a_tag_with_a_message_is_taken_into_the_box_with_its_keys(desk):
     assert desk.run("tag", *words, "--write")[0] == 1
 
 
+@pytest.mark.slow
 def test_a_forged_card_is_not_genuine(desk):
     desk.chip.present(IsoDepCard(VirtualDesfire(UID)))
     desk.run("provision", "--write")
@@ -177,12 +183,14 @@ def test_a_forged_card_is_not_genuine(desk):
     assert (code, told["done"]) == (1, False)
 
 
+@pytest.mark.slow
 def test_two_cards_or_none_are_waited_for_and_said_so(desk):
     desk.chip.present(Type2Card(TAG), Type2Card(bytes.fromhex("DEADBEEF")))
     assert desk.enrol("--wait", "0.3")[0] == 69
     assert "alone" in desk.said
 
 
+@pytest.mark.slow
 def test_a_missing_reader_a_bad_key_and_a_bad_application_are_said_so(desk):
     desk.chip.present(Type2Card(TAG))
     assert desk.enrol("--port", str(desk.folder / "nothing"), "--wait", "0.3")[0] == 69
