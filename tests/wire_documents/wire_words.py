@@ -43,7 +43,7 @@ MEANINGS: Final[dict[str, str]] = {
     "Cost.gross": "with taxes, four decimals; absent: unknown",
     "Cost.net": "before taxes, four decimals; absent: unknown",
     "Cost.currency": "ISO 4217",
-    "Prices.least": "even the shortest session may cost so much, by steps and a minimum price; absent: nothing is known",
+    "Prices.least": "even the shortest session may cost so much, by steps and a minimum price; absent: unknown",
     "SessionAuthorised.prices": "the prices by which its cost is counted, where neither `cost` nor a tariff says them",
     "SessionAuthorised.route": "the trip or tour that it is charged to, as whoever asked told it",
     "SessionEnded.cost": "what has to be paid for it by its tariff or prices; absent: nobody told a price",
