@@ -108,12 +108,15 @@ def test_a_kill_between_the_reservation_and_the_green_light_keeps_the_reservatio
     told = witness.read_text().splitlines()
     assert told[-1].endswith(f'{{"what": "{MOMENT}"}}')
     assert not any("granted" in line for line in told)
+    (authorised,) = here.events("session.authorised")
+    assert [use["reserved"] for use in authorised["data"]["leases"]] == [PER_SESSION_WH]
 
     here.service.command = normal
     here.start_ready()
     # Nobody saw a green light, but nobody knows that now: the reservation stands until the session has its end.
-    assert reserved(here) == PER_SESSION_WH
     until("nobody plugs in", lambda: here.open_sessions() == [])
+    (ended,) = here.events("session.ended")
+    assert [(use["consumed"], use["reserved"]) for use in ended["data"]["leases"]] == [(0, 0)]
     assert reserved(here) == 0
     assert left(here) >= PER_SESSION_WH
     here.until_delivered()
