@@ -12,14 +12,15 @@ import logging
 import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from drivers.readers.reader import Emit, Feedback, Reader, ReaderLost
 from firmware_profiles import load, load_text
-from firmware_profiles.profile import ProfileError
+from firmware_profiles.profile import ProfileError, ProfileUnknown
 
 if TYPE_CHECKING:
-    from drivers.readers.reader import Emit, Feedback, Reader
     from firmware_profiles.profile import Profile
 
 FOLDER = "profiles/"
@@ -27,6 +28,11 @@ LIKE_A_UID = re.compile(r"(?:[0-9A-Fa-f]{2}[:-]?){4,}")  # names of vectors are 
 NAME = re.compile(r"profiles/(readers/[a-z0-9][a-z0-9_]*)\.toml")
 
 log = logging.getLogger("roamkey")
+
+
+def can_come(profile_id: str) -> bool:
+    """Whether a bundle may have such a profile."""
+    return NAME.fullmatch(f"{FOLDER}{profile_id}.toml") is not None
 
 
 def judge(name: str, body: bytes) -> Profile:
@@ -63,15 +69,46 @@ class ReaderProfiles:
         body = self._parts().get(name)
         return load(profile_id, folder=self._folder) if body is None else load_text(body, source=name)
 
+    def at_hand(self, profile_id: str) -> Profile | Awaited:
+        """As `of`; a reader's that nobody knows yet may come in the fleet's bundle."""
+        try:
+            return self.of(profile_id)
+        except ProfileUnknown as unknown:
+            if not can_come(profile_id):
+                raise
+            return Awaited(cause=str(unknown))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Awaited:
+    """A profile that is not here yet."""
+
+    cause: str
+
+
+class UnknownReader:
+    """Stands for a reader until its profile has come: lost, with the reason, and in nobody's way."""
+
+    def __init__(self, name: str, awaited: Awaited) -> None:
+        self.name = name
+        self._cause = awaited.cause
+
+    async def run(self, emit: Emit) -> None:
+        hint = "the fleet's bundle may bring it, and the reader is opened then; if not, correct the configuration"
+        emit(ReaderLost(reader=self.name, cause=self._cause, hint=hint))
+        await asyncio.Event().wait()
+
+    async def signal(self, feedback: Feedback, text: str) -> None: ...
+
 
 class FittedReader:
-    """A reader that is opened anew, with the new profile, when it was given another one."""
+    """A reader that is opened anew, with the new profile, when it was given another one, or its first."""
 
-    def __init__(self, name: str, *, profile: Profile, fit: Callable[[Profile], Reader]) -> None:
+    def __init__(self, name: str, *, profile: Profile | Awaited, fit: Callable[[Profile], Reader]) -> None:
         self.name = name
         self._profile = profile
         self._fit = fit
-        self._reader = fit(profile)
+        self._reader = self._fitted()
         self._refitted = asyncio.Event()
 
     def refit(self, profile: Profile) -> None:
@@ -96,7 +133,12 @@ class FittedReader:
                     task.cancel()
                     with suppress(asyncio.CancelledError):
                         await task
-            self._reader = self._fit(self._profile)
+            self._reader = self._fitted()
 
     async def signal(self, feedback: Feedback, text: str) -> None:
         await self._reader.signal(feedback, text)
+
+    def _fitted(self) -> Reader:
+        if isinstance(self._profile, Awaited):
+            return UnknownReader(self.name, self._profile)
+        return self._fit(self._profile)

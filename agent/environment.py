@@ -16,6 +16,7 @@ from functools import partial
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
+from agent.bundled_profiles import can_come
 from agent.certificate_watch import inspect
 from agent.certificates import Standing
 from agent.clock import SystemClock
@@ -30,7 +31,7 @@ from agent.vault import VaultError, read_token_key
 from drivers.positions.gpsd_reports import LONGEST_LINE_BYTES, PROTOCOL, NotGpsd, Version, read_report
 from drivers.readers.secure_line import KeyUnusable, checked
 from firmware_profiles import load as load_profile
-from firmware_profiles.profile import ProfileError
+from firmware_profiles.profile import ProfileError, ProfileUnknown
 from sync.link_errors import LinkError
 from sync.tls import explained, tls_context
 
@@ -66,7 +67,7 @@ def examine(config: Config) -> Iterator[Finding]:
     yield usable("token key", config.token_key_file, read_token_key)
     for reader in config.reader:
         yield from device(f"reader {reader.name}", reader.profile, reader.port, config.profiles.folder)
-        yield from secure_channel(reader)
+        yield from secure_channel(reader, config.profiles.folder)
     for charger in config.charger:
         if charger.profile != "api":
             yield from device(f"charger {charger.name}", charger.profile, charger.port, config.profiles.folder)
@@ -142,6 +143,13 @@ def device(what: str, profile_id: str, port: str, folder: Path | None) -> Iterat
     """Whether the profile is known and the port could be opened. What is plugged in at all is agent/hardware.py."""
     try:
         profile = load_profile(profile_id, folder=folder)
+    except ProfileUnknown as error:
+        if not can_come(profile_id):
+            yield Finding(what=what, verdict=Verdict.BAD, detail=str(error))
+            return
+        detail = f"{error}; unless the fleet's bundle has it, correct the configuration: the reader only waits for it"
+        yield Finding(what=what, verdict=Verdict.WORSE, detail=detail)
+        return
     except ProfileError as error:
         yield Finding(what=what, verdict=Verdict.BAD, detail=str(error))
         return
@@ -171,11 +179,13 @@ def device(what: str, profile_id: str, port: str, folder: Path | None) -> Iterat
         yield Finding(what=what, verdict=Verdict.GOOD, detail=f"{profile_id} at {port}")
 
 
-def secure_channel(reader: Reader) -> Iterator[Finding]:
+def secure_channel(reader: Reader, folder: Path | None = None) -> Iterator[Finding]:
     """Whether a reader on a shared line has a key of its own, or is in clear on purpose."""
-    with suppress(ProfileError):
-        if load_profile(reader.profile).driver != "osdp":
+    try:
+        if load_profile(reader.profile, folder=folder).driver != "osdp":
             return
+    except ProfileError:
+        return  # told by device()
     what = f"secure channel of reader {reader.name}"
     if reader.plain:
         detail = "in clear, as configured: whoever reaches the wire can read and replay cards"

@@ -129,7 +129,7 @@ class Runtime:
         self.fitted = [
             FittedReader(
                 each.name,
-                profile=self.profiles.of(each.profile),
+                profile=self.profiles.at_hand(each.profile),
                 fit=partial(_fitted, each, keys),
             )
             for each in config.reader
@@ -422,7 +422,7 @@ class Runtime:
             try:
                 reader.refit(self.profiles.of(settings.profile))
             except ProfileError as error:  # a profile that only the bundle had is not in it any more
-                log.error("reader %s goes on with the profile that it has: %s", settings.name, error)
+                log.error("reader %s goes on as it was: %s", settings.name, error)
         give_back()
 
     async def _part_ways(self, event: Diverged) -> None:

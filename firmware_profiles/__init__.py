@@ -23,15 +23,15 @@ FILE_MAX_BYTES = 256 * 1024  # a profile is a page or two; more is a mistake or 
 def load(profile_id: str, *, folder: Path | None = None) -> Profile:
     """The profile with this id, for example "readers/rdm6300": shipped, or else from `folder`.
 
-    ProfileError names the nearest known id.
+    ProfileUnknown names the nearest known id.
     """
-    from firmware_profiles.profile import ProfileError, nearest
+    from firmware_profiles.profile import ProfileUnknown, nearest
 
     path = _HERE / f"{profile_id}.toml"
     if _ID.fullmatch(profile_id) and folder is not None and not path.is_file():
         path = folder / f"{profile_id}.toml"
     if not _ID.fullmatch(profile_id) or not path.is_file():
-        raise ProfileError(f"no profile {profile_id!r}{nearest(profile_id, list(available(folder)))}")
+        raise ProfileUnknown(f"no profile {profile_id!r}{nearest(profile_id, list(available(folder)))}")
     return load_file(path)
 
 

@@ -93,6 +93,10 @@ class ProfileError(ValueError):
     """The profile says something that it may not. Names the file, the key and what to write instead."""
 
 
+class ProfileUnknown(ProfileError):
+    """There is no profile with this id. Names the nearest that there is."""
+
+
 def _from_hex(value: object) -> bytes:
     if isinstance(value, bytes):
         return value

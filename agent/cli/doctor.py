@@ -68,12 +68,19 @@ def configuration(path: Path | None) -> tuple[Path | None, list[tuple[str, Profi
         return None, []
     from agent.config import ConfigError, load
     from firmware_profiles import load as load_profile
-    from firmware_profiles.profile import ProfileError
+    from firmware_profiles.profile import ProfileError, ProfileUnknown
 
     try:
         config = load(path)
         folder = config.profiles.folder
-        readers = [(each.name, load_profile(each.profile, folder=folder), each.port) for each in config.reader]
+        readers = []
+        for each in config.reader:
+            try:
+                readers.append((each.name, load_profile(each.profile, folder=folder), each.port))
+            except ProfileUnknown as error:
+                output.complain(
+                    f"reader {each.name}: {error}; the fleet's bundle may have it, the doctor does not look"
+                )
     except ConfigError as error:
         raise output.Hopeless(output.CONFIG, *(f"{path}: {problem}" for problem in error.problems)) from error
     except ProfileError as error:

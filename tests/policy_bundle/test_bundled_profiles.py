@@ -14,7 +14,7 @@ import firmware_profiles
 from agent.bundled_profiles import FittedReader, ReaderProfiles
 from agent.cache.cache import Activated
 from agent.cli import main
-from drivers.readers.reader import Reader
+from drivers.readers.reader import Feedback, Reader
 from drivers.readers.serial_ascii import SerialAsciiReader
 from drivers.readers.serial_ascii_simulator import SerialAsciiSimulator
 from firmware_profiles.profile import Profile, ProfileError
@@ -185,3 +185,31 @@ def test_a_driver_that_dies_is_not_hidden() -> None:
 def test_a_profile_that_nobody_has_is_told() -> None:
     with pytest.raises(ProfileError, match="readers/rdm6300"):
         ReaderProfiles(dict, folder=None).of("readers/rdm630")
+
+
+def test_a_reader_whose_profile_only_the_bundle_has_waits_for_it_and_is_opened_when_it_comes(tmp_path: Path) -> None:
+    in_force: dict[str, bytes] = {}
+    profiles = ReaderProfiles(lambda: in_force, folder=None)
+
+    async def scenario() -> None:
+        with SerialAsciiSimulator.rdm6300(link=tmp_path / "reader") as simulator:
+            bench = Bench(simulator.port)
+            reader = FittedReader("gate", profile=profiles.at_hand("readers/depot"), fit=bench.fit)
+            async with watched(reader) as witness:
+                await witness.until(lambda w: len(w.lost) == 1)
+                assert "no profile 'readers/depot'" in witness.lost[0].cause
+                assert "bundle" in witness.lost[0].hint
+                await reader.signal(Feedback.FAULT, "")
+                assert not bench.opened
+                in_force["profiles/readers/depot.toml"] = NEW.encode()
+                reader.refit(profiles.of("readers/depot"))
+                await witness.until(lambda w: len(w.found) == 1)
+            assert bench.opened == [2]
+
+    asyncio.run(asyncio.wait_for(scenario(), 20))
+
+
+@pytest.mark.parametrize("profile_id", ["chargers/nobody", "reader/depot", "readers/../depot"])
+def test_what_no_bundle_can_bring_is_not_waited_for(profile_id: str) -> None:
+    with pytest.raises(ProfileError, match="no profile"):
+        ReaderProfiles(dict, folder=None).at_hand(profile_id)

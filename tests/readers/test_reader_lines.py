@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from agent.config import Reader
-from agent.environment import Finding, Verdict, secure_channel
+from agent.environment import Finding, Verdict, device, secure_channel
 from agent.reader_lines import line_of
 from drivers.readers.secure_line import INSTALL_KEY, KeyUnusable
 
@@ -77,3 +77,21 @@ def test_a_key_and_the_wish_for_none_contradict_each_other(tmp_path: Path):
 
 def test_other_readers_have_no_secure_channel_to_check():
     assert not list(secure_channel(a_reader(profile="readers/rdm6300")))
+
+
+def test_a_reader_of_the_operator_s_own_profile_has_only_the_channel_that_it_says(tmp_path: Path):
+    own = tmp_path / "readers"
+    own.mkdir()
+    (own / "acme.toml").write_text('extends = "readers/rdm6300"\nid = "readers/acme"\n')
+    (own / "vault.toml").write_text('extends = "readers/osdp_v2"\nid = "readers/vault"\n')
+    assert not list(secure_channel(a_reader(profile="readers/acme"), tmp_path))
+    assert next(secure_channel(a_reader(profile="readers/vault"), tmp_path)).verdict is Verdict.BAD
+    assert not list(secure_channel(a_reader(profile="readers/of_the_bundle"), tmp_path))
+
+
+def test_a_profile_that_only_the_bundle_may_have_is_a_warning_and_one_that_it_cannot_have_an_error():
+    (waits,) = device("reader gate", "readers/of_the_bundle", "/dev/null", None)
+    assert waits.verdict is Verdict.WORSE
+    assert "bundle" in waits.detail
+    (wrong,) = device("charger left", "chargers/nobody", "/dev/null", None)
+    assert wrong.verdict is Verdict.BAD
