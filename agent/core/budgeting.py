@@ -23,6 +23,7 @@ from agent.core.requests import Request
 from agent.core.sessions import Session
 
 ASK_AGAIN_MS = 15 * 60_000  # what the backend could not give a moment ago
+USED_UP_MS = 4 * 3_600_000  # what it said that it has no more of: somebody may give back, or the fleet allow more
 HURRY_MS = 60_000  # when somebody stands there and was refused for it
 LOOK_MS = 30 * 60_000  # leases grow old without anybody tapping
 MOST_WANTED = 64
@@ -72,7 +73,8 @@ class Budgeting:
         asked = dict(self._holdings.asked_ms)
         for claim in claims:
             if claim.code is not None and claim.key in asked:
-                asked[claim.key] = min(asked[claim.key], now.monotonic_ms - ASK_AGAIN_MS + HURRY_MS)
+                hurry_ms = now.monotonic_ms - self._again_ms(claim.key, now) + HURRY_MS
+                asked[claim.key] = min(asked[claim.key], hurry_ms)
         newest = dict(list(wanted.items())[-MOST_WANTED:])
         self._change(wanted=MappingProxyType(newest), asked_ms=MappingProxyType(asked))
 
@@ -118,9 +120,10 @@ class Budgeting:
         return ()
 
     def look(self, now: Instant) -> Effects:
-        """Ask for what is short, and give back what is over. Only while somebody can hear it."""
-        policy, holdings = self._memory.state.policy, self._holdings
-        if policy is None or not (policy.budgets or holdings.held) or not self._memory.state.link_up:
+        """Ask for what is short, and give back what is over. Only while somebody can hear it, and where there is room:
+        the last of it is for the ends of sessions."""
+        state, policy, holdings = self._memory.state, self._memory.state.policy, self._holdings
+        if policy is None or not (policy.budgets or holdings.held) or not state.link_up or state.storage_full:
             return ()
         due = [key for key in self._keys(policy.budgets) if self._is_due(key, now)]
         closing = holdings.closing(now)
@@ -155,7 +158,7 @@ class Budgeting:
     def _is_due(self, key: str, now: Instant) -> bool:
         holdings = self._holdings
         asked = holdings.asked_ms.get(key)
-        if asked is not None and now.monotonic_ms - asked < ASK_AGAIN_MS:
+        if asked is not None and now.monotonic_ms - asked < self._again_ms(key, now):
             return False
         leases = tuple(holdings.in_force(key, now))
         free, lent = sum(each.free for each in leases), sum(each.lease.amount for each in leases)
@@ -163,6 +166,10 @@ class Budgeting:
         if not leases or free < max(1, need) or 2 * free < lent:
             return True
         return all(is_half_over(each, now) for each in leases)
+
+    def _again_ms(self, key: str, now: Instant) -> int:
+        until = self._holdings.used_up.get(key)
+        return USED_UP_MS if until is not None and now.latest < until else ASK_AGAIN_MS
 
     def _snapshot(self, holdings: Holdings) -> facts.BudgetGranted:
         held = [each for each in holdings.held.values() if not each.closed]

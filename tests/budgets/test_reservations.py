@@ -324,3 +324,24 @@ def test_from_its_record_it_can_be_worked_out_again_how_far_a_session_could_go(u
     again = held_to(limits, claims, request)
     assert (again.max_energy_wh, again.cost) == (made.max_energy_wh, made.cost)
     assert again.max_energy_wh is not None
+
+
+def test_what_is_used_up_is_asked_for_seldom_but_soon_when_somebody_was_refused():
+    yard = a_lending_yard()
+    yard.tell(a_grant(used_up={"all": NOON + timedelta(days=9)}))
+    for _ in range(6):
+        yard.tick_after(minutes=30)
+    assert len(yard.told(facts.BudgetAsked)) == 1
+    yard.taps()
+    assert refusal(yard) == "BUDGET_EXHAUSTED"
+    yard.tick_after(minutes=1)
+    assert len(yard.told(facts.BudgetAsked)) == 2
+
+
+def test_nothing_is_asked_for_where_room_is_only_left_for_the_ends_of_sessions():
+    yard = a_lending_yard(online=False)
+    yard.tell(seen.StorageChanged(full=True))
+    yard.tell(seen.LinkChanged(up=True))
+    assert yard.told(facts.BudgetAsked) == []
+    yard.tell(seen.StorageChanged(full=False))
+    assert len(yard.told(facts.BudgetAsked)) == 1
