@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from agent.contracts.revocations import RememberedRevocations
 from agent.core.contracts.trust import DEFAULT_LADDER, Ladder, RevocationKey, TrustBundle
 from agent.core.contracts.verification import Verdict, verify_chain
 from agent.core.instants import Instant
+
+log = logging.getLogger("roamkey")
 
 
 class Verifier:
@@ -26,10 +29,8 @@ class Verifier:
         return self._remembered.known
 
     def verify(self, chain: Sequence[bytes], *, claimed: str, now: Instant, stapled: Sequence[bytes] = ()) -> Verdict:
-        """A revocation that is proven here is durable before the verdict is told.
-
-        Raises OSError when it cannot be made so; the session is to be refused then, as it is anyway.
-        """
+        """A revocation that is proven here is durable before the verdict is told. When it cannot be written (a full
+        disk), it is refused all the same, remembered until the service stops, and written with the next verdict."""
         verdict = verify_chain(
             chain,
             claimed=claimed,
@@ -39,5 +40,8 @@ class Verifier:
             remembered=self._remembered.known,
             ladder=self._ladder,
         )
-        self._remembered.remember(verdict.revoked)
+        try:
+            self._remembered.remember(verdict.revoked)
+        except OSError as error:
+            log.error("contracts: a revocation cannot be written (%s): it counts until the service stops", error)
         return verdict

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import argparse
 import base64
+import errno
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -214,3 +216,70 @@ def test_the_verifier_refuses_for_ever_what_was_once_proven_revoked(tmp_path: Pa
     for verifier in (first, Verifier(tmp_path, bundle=a_bundle())):
         again = verifier.verify(chain, claimed=EMAID, now=an_instant(), stapled=[an_ocsp_response(LEAF)])
         assert again.codes.iso2 == "FAILED_CertificateRevoked"
+
+
+def a_key_of(serial: str) -> frozenset[RevocationKey]:
+    return frozenset({RevocationKey(issuer_key_hash="ab" * 32, serial=serial)})
+
+
+def fail_to_write(monkeypatch: pytest.MonkeyPatch, how: Callable[..., int]) -> None:
+    for name in ("write", "pwrite"):
+        monkeypatch.setattr(os, name, how)
+
+
+def writes_half(descriptor: int, content: bytes, *at: int) -> int:
+    with open(os.dup(descriptor), "r+b", buffering=0) as file:
+        file.seek(0, os.SEEK_END)
+        return file.write(content[: len(content) // 2])
+
+
+def writes_nothing(descriptor: int, content: bytes, *at: int) -> int:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("how", [writes_half, writes_nothing])
+def test_a_revocation_that_could_not_be_written_counts_and_is_written_with_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: Callable[..., int]
+) -> None:
+    memory = RememberedRevocations(tmp_path / "revocations")
+    memory.remember(a_key_of("1"))
+    with monkeypatch.context() as broken:
+        fail_to_write(broken, how)
+        with pytest.raises(OSError, match=r"in part|No space"):
+            memory.remember(a_key_of("2"))
+    assert memory.known == a_key_of("1") | a_key_of("2")
+    assert RememberedRevocations(tmp_path / "revocations").known == a_key_of("1"), "half a line is no line"
+
+    memory.remember(a_key_of("3"))
+    memory.remember(frozenset())
+
+    assert RememberedRevocations(tmp_path / "revocations").known == a_key_of("1") | a_key_of("2") | a_key_of("3")
+    assert len((tmp_path / "revocations").read_text().splitlines()) == 3
+
+
+def test_a_memory_that_was_taken_away_is_written_whole_again(tmp_path: Path) -> None:
+    memory = RememberedRevocations(tmp_path / "revocations")
+    memory.remember(a_key_of("1"))
+    (tmp_path / "revocations").unlink()
+    memory.remember(a_key_of("2"))
+
+    assert RememberedRevocations(tmp_path / "revocations").known == a_key_of("1") | a_key_of("2")
+
+
+@pytest.mark.parametrize("how", [writes_half, writes_nothing])
+def test_on_a_full_disk_the_verifier_refuses_what_is_revoked_and_writes_it_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: Callable[..., int]
+) -> None:
+    chain = [each.der for each in (LEAF, SUB_2, SUB_1)]
+    good, revoked = an_ocsp_response(LEAF), an_ocsp_response(LEAF, status=OCSPCertStatus.REVOKED)
+    verifier = Verifier(tmp_path, bundle=a_bundle())
+    with monkeypatch.context() as broken:
+        fail_to_write(broken, how)
+        for paper in (revoked, good):
+            verdict = verifier.verify(chain, claimed=EMAID, now=an_instant(), stapled=[paper])
+            assert verdict.codes.iso2 == "FAILED_CertificateRevoked"
+    assert RememberedRevocations(tmp_path / "revocations").known == frozenset()
+
+    verifier.verify(chain, claimed=EMAID, now=an_instant(), stapled=[good])
+    again = Verifier(tmp_path, bundle=a_bundle()).verify(chain, claimed=EMAID, now=an_instant(), stapled=[good])
+    assert again.codes.iso2 == "FAILED_CertificateRevoked"
