@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     verify = actions.add_parser("verify", help="judge a contract's certificate chain, without any network")
     verify.add_argument("--chain", type=Path, required=True, metavar="FILE", help="PEM or DER, in any order")
     verify.add_argument("--anchors", type=Path, required=True, metavar="DIR", help="roots, below mo/ and v2g/")
-    verify.add_argument("--emaid", metavar="EMAID", help="the contract that is claimed")
+    verify.add_argument("--emaid", type=emaid, metavar="EMAID", help="the contract that is claimed")
     verify.add_argument("--at", type=moment, metavar="TIME", help="judge as of this time (RFC 3339)")
     verify.add_argument("--revocations", type=Path, metavar="FILE", help="the fleet's contracts/revocations.json")
     verify.add_argument("--ocsp", type=Path, action="append", default=[], metavar="FILE", help="a response, DER")
@@ -53,8 +53,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for action in (show, remove):
         action.add_argument("fingerprint", metavar="FINGERPRINT", help="of its certificate; the beginning is enough")
     test = actions.add_parser("sign-test", help="ask for a signature over a random challenge, as a charge would")
-    for name in ("evse", "network", "country", "operator", "emaid"):
-        test.add_argument(f"--{name}", help="which contract" if name == "emaid" else f"the charger's {name}")
+    for name in ("evse", "network", "country", "operator"):
+        test.add_argument(f"--{name}", help=f"the charger's {name}")
+    test.add_argument("--emaid", type=emaid, help="which contract")
     for action in (lists, show, install, renew, remove, test):
         add_service_arguments(action)
     verify.add_argument("--json", action="store_true", help="for programs")
@@ -263,17 +264,21 @@ def instant(at: datetime | None) -> Instant:
 
 
 def wallet(arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    """Of the running service. From a folder it is read only: no key is opened and nothing is put in order."""
+    """Of the running service. From a folder it is read only: no key is opened and nothing is put in order. What the
+    verifier beside it remembers counts; the fleet's list of revocations is with the service only."""
     if arguments.wallet is None:
         return list(api_of(arguments).get("/v1/contracts")["contracts"])
     from agent.contracts.messages import contract_document
+    from agent.contracts.revocations import MEMORY, RememberedRevocations
     from agent.contracts.shelf import read_shelf
     from agent.core.contracts.contract import state_of
 
     arguments.wallet.stat()
     contracts = read_shelf(arguments.wallet / "contracts.json").contracts
+    known = RememberedRevocations(arguments.wallet.resolve().parent / MEMORY).known
+    revoked = frozenset(each.fingerprint for each in contracts if each.revocation_keys & known)
     now = instant(None)
-    return [contract_document(each, state_of(each, contracts, now=now, revoked=frozenset())) for each in contracts]
+    return [contract_document(each, state_of(each, contracts, now=now, revoked=revoked)) for each in contracts]
 
 
 def the_one(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -293,6 +298,17 @@ def root(text: str) -> dict[str, Any]:
     if not serial.isdecimal() or not issuer:
         raise argparse.ArgumentTypeError("give SERIAL:ISSUER, such as 12345:CN=V2GRootCA")
     return {"issuer": issuer, "serial": int(serial)}
+
+
+def emaid(text: str) -> str:
+    """Typed by a person: nothing but its check character tells a slip of the fingers."""
+    from agent.core.contracts.emaid import read_typed_emaid
+
+    try:
+        read = read_typed_emaid(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return read.canonical + (read.check or "")
 
 
 def told(verdict: Verdict) -> list[str]:

@@ -12,9 +12,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from agent.contracts.wallet import Authorization, Context, Installed, NotSigned
-from agent.core.contracts.contract import Contract, State, Wanted
+from agent.core.contracts.contract import USABLE, Contract, State, Wanted
 from agent.core.contracts.emaid import read_emaid
-from agent.core.contracts.exi_fragments import Reference, RootId
+from agent.core.contracts.exi_fragments import MAX_ROOT_IDS, Reference, RootId
 from agent.core.contracts.installation import InstallationResponse, NotInstalled
 from agent.core.contracts.signing import Signed
 from agent.core.contracts.verification import Proof
@@ -23,6 +23,7 @@ from agent.core.decisions import NeedsInput
 MAX_TEXT = 256
 MAX_BINARY_BYTES = 8_192
 MAX_CERTIFICATES = 8
+MAX_NAMES = 128  # of providers or roots a charger says it knows
 
 
 class MessageUnfit(Exception):
@@ -109,7 +110,7 @@ def read_request(document: object) -> RequestAsked:
     """`{"id", "provisioning_certificate", "roots": [{"issuer", "serial"}, ...]}`; a serial is a whole number."""
     fields = _object("", document, required={"id", "provisioning_certificate", "roots"}, optional=set())
     roots = []
-    for index, each in enumerate(_list("roots", fields["roots"])):
+    for index, each in enumerate(_list("roots", fields["roots"], MAX_ROOT_IDS)):
         root = _object(f"roots.{index}", each, required={"issuer", "serial"}, optional=set())
         serial = root["serial"]
         if isinstance(serial, bool) or not isinstance(serial, int) or not 0 <= serial < 2**160:
@@ -183,7 +184,7 @@ def contract_document(contract: Contract, state: State) -> dict[str, Any]:
         "fingerprint": contract.fingerprint,
         "priority": contract.priority,
         "installed": contract.installed.isoformat(),
-        "usable": contract.key is not None,
+        "usable": state in USABLE,
     }
 
 
@@ -264,9 +265,9 @@ def _object(where: str, value: object, *, required: set[str], optional: set[str]
     return value
 
 
-def _list(where: str, value: object) -> list[object]:
-    if not isinstance(value, list) or len(value) > MAX_CERTIFICATES:
-        raise MessageUnfit(f"{where}: is no list of at most {MAX_CERTIFICATES}")
+def _list(where: str, value: object, most: int = MAX_CERTIFICATES) -> list[object]:
+    if not isinstance(value, list) or len(value) > most:
+        raise MessageUnfit(f"{where}: is no list of at most {most}")
     return value
 
 
@@ -291,7 +292,7 @@ def _binaries(where: str, value: object) -> tuple[bytes, ...]:
 
 
 def _names(where: str, value: object) -> frozenset[str] | None:
-    return None if value is None else frozenset(_text(where, each) for each in _list(where, value))
+    return None if value is None else frozenset(_text(where, each) for each in _list(where, value, MAX_NAMES))
 
 
 def _emaid(where: str, value: object) -> str:

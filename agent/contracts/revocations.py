@@ -13,6 +13,7 @@ from pathlib import Path
 from agent.core.contracts.trust import RevocationKey
 from agent.files import sync_folder
 
+MEMORY = Path("verifier", "revocations")  # in the device's folder of contracts
 _LINE = re.compile(r"([0-9a-f]{64}) ([0-9a-f]{1,40})", re.ASCII)
 
 

@@ -15,7 +15,7 @@ from cryptography.x509.ocsp import OCSPCertStatus
 
 from agent.cli import contract as command
 from agent.cli import output
-from agent.contracts.revocations import RememberedRevocations
+from agent.contracts.revocations import MEMORY, RememberedRevocations
 from agent.contracts.trust_documents import ANCHORS, REVOCATIONS, TrustUnfit, read_trust
 from agent.contracts.verifier import Verifier
 from agent.core.contracts.revocation import hash_data
@@ -92,10 +92,24 @@ def test_without_evidence_it_is_refused_unless_none_is_asked_for(run: Run, files
 
 
 def test_another_claimed_contract_is_refused_in_words(run: Run, files: Path) -> None:
-    code, told = run(*asked(files, "--without-evidence", "--emaid", "DE8AA0012345681"))
+    code, told = run(*asked(files, "--without-evidence", "--emaid", "DE8AA001234568"))
     assert code == output.DATA
     assert "REFUSED" in told
     assert "EMAID_MISMATCH" in told
+
+
+WRONG_CHECK = "DE-8AA-001234567-9"
+
+
+def test_a_typed_contract_with_a_wrong_check_character_is_refused_before_anything_is_judged(
+    run: Run, files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words in (asked(files, "--without-evidence", "--emaid", WRONG_CHECK), ["sign-test", "--emaid", WRONG_CHECK]):
+        with pytest.raises(SystemExit):
+            run(*words)
+        assert "does not belong to DE8AA001234567" in capsys.readouterr().err
+    assert run(*asked(files, "--without-evidence", "--emaid", " de-8aa-001234567-0 "))[0] == output.OK
+    assert run(*asked(files, "--without-evidence", "--emaid", "DE8AA001234567"))[0] == output.OK
 
 
 def test_the_fleet_s_list_is_heeded(run: Run, files: Path) -> None:
@@ -135,6 +149,20 @@ def test_the_wallet_is_listed_and_shown(run: Run, tmp_path: Path) -> None:
     with pytest.raises(output.Hopeless, match="no contract with a certificate ffff"):
         run("show", "ffff", "--wallet", folder)
     assert run("list", "--wallet", tmp_path / "nowhere")[0] == output.NO_INPUT
+
+
+def test_what_the_verifier_beside_the_wallet_knows_to_be_revoked_is_listed_so(run: Run, tmp_path: Path) -> None:
+    FileHome(folder=tmp_path).wallet().install(a_response(), bundle=a_bundle(), now=an_instant())
+    listed = ("list", "--wallet", tmp_path / "wallet", "--json")
+    key = hash_data(LEAF.certificate, SUB_2.certificate).revocation_key
+    Verifier(tmp_path / "verifier", bundle=a_bundle())
+    assert json.loads(run(*listed)[1])[0]["state"] != "revoked"
+    assert not (tmp_path / MEMORY).exists(), "looking writes nothing"
+
+    RememberedRevocations(tmp_path / MEMORY).remember(frozenset({key}))
+
+    document = json.loads(run(*listed)[1])[0]
+    assert (document["state"], document["usable"]) == ("revoked", False)
 
 
 # --- the fleet's documents --------------------------------------------------------------------------------------------

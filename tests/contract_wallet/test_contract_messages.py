@@ -12,11 +12,15 @@ import pytest
 from agent.contracts.messages import (
     MessageUnfit,
     authorization_document,
+    contract_document,
     installation_document,
     read_authorization,
     read_installation,
+    read_request,
     read_verification,
 )
+from agent.core.contracts.contract import USABLE, State
+from agent.core.contracts.exi_fragments import RootId, certificate_installation_request
 from agent.core.contracts.installation import InstallationResponse
 from agent.core.contracts.verification import Outcome, prove_possession, verify_chain
 from agent.core.decisions import Refused
@@ -142,3 +146,31 @@ def test_a_wrong_installation_is_refused(change: dict[str, Any]) -> None:
 def test_a_proof_without_the_challenge_that_was_sent_is_refused() -> None:
     with pytest.raises(MessageUnfit, match="proof"):
         read_verification({"chain": [], "emaid": EMAID, "challenge": ""})
+
+
+def a_request(roots: int) -> dict[str, Any]:
+    named = [{"issuer": f"CN=Root {number}", "serial": number} for number in range(roots)]
+    return {"id": "id1", "provisioning_certificate": b64(b"certificate"), "roots": named}
+
+
+def test_a_request_for_a_contract_may_name_twenty_roots_as_the_schema_says() -> None:
+    asked = read_request(a_request(20))
+
+    assert asked.roots[19] == RootId(issuer="CN=Root 19", serial=19)
+    assert certificate_installation_request(asked.id, asked.provisioning_certificate, asked.roots)
+    with pytest.raises(MessageUnfit, match=r"roots: is no list of at most 20"):
+        read_request(a_request(21))
+
+
+def test_a_charger_may_know_many_providers() -> None:
+    asked = {"id": "id1", "challenge": "", "providers": [f"DE{number:03}" for number in range(100)]}
+    assert len(read_authorization(asked).wanted.providers or ()) == 100
+
+
+@pytest.mark.parametrize("state", State)
+def test_only_what_would_be_used_is_called_usable(tmp_path: Path, state: State) -> None:
+    wallet = FileHome(folder=tmp_path).wallet()
+    wallet.install(a_response(), bundle=a_bundle(), now=an_instant())
+    [contract] = wallet.contracts
+
+    assert contract_document(contract, state)["usable"] is (state in USABLE)
