@@ -154,6 +154,12 @@ class Reader(Section):
     plain: bool = False
 
     @model_validator(mode="after")
+    def profile_of_a_reader(self) -> Reader:
+        if not self.profile.startswith("readers/"):
+            raise ValueError("profile is one of readers/...: `roamkey profiles list` shows them")
+        return self
+
+    @model_validator(mode="after")
     def one_way_to_listen(self) -> Reader:
         if self.plain and self.key is not None:
             raise ValueError("key is for a secure channel and plain = true for none: leave one out")
@@ -195,6 +201,12 @@ class Charger(Section):
     prices: Prices | None = None
     tariff: Path | None = None
     zone: str | None = None
+
+    @model_validator(mode="after")
+    def profile_of_a_charger(self) -> Charger:
+        if self.profile != "api" and not self.profile.startswith("chargers/"):
+            raise ValueError('profile is "api" or one of chargers/...: `roamkey profiles list` shows them')
+        return self
 
     @model_validator(mode="after")
     def position_is_whole(self) -> Charger:

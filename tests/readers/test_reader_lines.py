@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from agent.config import Reader
+from agent.config import Charger, Reader
 from agent.environment import Finding, Verdict, device, secure_channel
 from agent.reader_lines import line_of
 from drivers.readers.secure_line import INSTALL_KEY, KeyUnusable
@@ -95,3 +95,10 @@ def test_a_profile_that_only_the_bundle_may_have_is_a_warning_and_one_that_it_ca
     assert "bundle" in waits.detail
     (wrong,) = device("charger left", "chargers/nobody", "/dev/null", None)
     assert wrong.verdict is Verdict.BAD
+
+
+def test_a_profile_of_another_kind_is_refused_by_the_configuration_with_where_to_look():
+    with pytest.raises(ValidationError, match="readers/.*roamkey profiles list"):
+        a_reader(profile="chargers/line")
+    with pytest.raises(ValidationError, match="chargers/.*roamkey profiles list"):
+        Charger(name="left", profile="readers/pn532_hsu", port="/dev/ttyS1")
