@@ -86,6 +86,7 @@ WALL_CLOCK = {
     "time.time", "time.time_ns", "time.localtime", "time.gmtime", "datetime.now", "datetime.utcnow", "datetime.today",
     "date.today", "datetime.datetime.now", "datetime.datetime.utcnow", "datetime.date.today",
 }  # fmt: skip
+WALL_CLOCK_ENDS = {each.rpartition(".")[2] for each in WALL_CLOCK}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,7 +168,7 @@ def wall_clock(sources: Sources) -> Iterator[str]:
     readers = set()
     for source in sources.values():
         for node in ast.walk(source.tree):
-            if isinstance(node, ast.Attribute) and ast.unparse(node) in WALL_CLOCK:
+            if isinstance(node, ast.Attribute) and node.attr in WALL_CLOCK_ENDS and ast.unparse(node) in WALL_CLOCK:
                 readers.add(source.path)
                 if source.path not in WALL_CLOCK_READERS:
                     yield (
@@ -264,7 +265,9 @@ def imports_of(module: str, path: str, tree: ast.Module, ours: set[str]) -> Iter
     typing_only = {
         id(inner)
         for node in ast.walk(tree)
-        if isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
+        if isinstance(node, ast.If)
+        and isinstance(node.test, ast.Name | ast.Attribute)
+        and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
         for child in node.body
         for inner in ast.walk(child)
     }

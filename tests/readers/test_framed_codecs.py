@@ -11,7 +11,7 @@ from collections.abc import Callable
 from itertools import combinations, pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import firmware_profiles
@@ -112,6 +112,7 @@ def test_where_the_check_is_weak_errors_pass_and_two_equal_answers_are_wanted(
 
 @pytest.mark.parametrize("profile_id", ANSWERS)
 @given(chunks=st.lists(st.binary(max_size=60), max_size=12))
+@settings(max_examples=30)  # tests/fuzz has the long run
 def test_any_bytes_in_any_pieces_raise_nothing_and_mean_the_same_in_one_piece(profile_id: str, chunks: list[bytes]):
     piecewise, whole = open_decoder(PROFILES[profile_id]), open_decoder(PROFILES[profile_id])
     results = [result for chunk in chunks for result in piecewise.feed(chunk)]
@@ -120,6 +121,7 @@ def test_any_bytes_in_any_pieces_raise_nothing_and_mean_the_same_in_one_piece(pr
 
 @pytest.mark.parametrize("profile_id", ["readers/stronglink_sl025", "readers/twn4_simple_binary"])
 @given(uid=UIDS, noise=st.binary(max_size=60))
+@settings(max_examples=30)  # tests/fuzz has the long run
 def test_an_answer_after_any_noise_is_read_at_once_in_a_format_that_can_be_searched(
     profile_id: str, uid: bytes, noise: bytes
 ):
@@ -128,6 +130,7 @@ def test_an_answer_after_any_noise_is_read_at_once_in_a_format_that_can_be_searc
 
 @pytest.mark.parametrize("profile_id", ["readers/twn4_simple", "readers/twn4_simple_crc", "readers/wiegand_wie232"])
 @given(noise=st.binary(max_size=60))
+@settings(max_examples=30)  # tests/fuzz has the long run
 def test_a_line_after_any_noise_costs_at_most_the_line_that_the_noise_ran_into(profile_id: str, noise: bytes):
     line = ANSWERS[profile_id](PHONE)
     assert cards_in(profile_id, noise + line + line)[-1:] == cards_in(profile_id, line)

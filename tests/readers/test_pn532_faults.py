@@ -24,6 +24,7 @@ LIST_TARGETS = 0x4A
 UID, OTHER_UID = bytes.fromhex("04A23B4C5D6080"), bytes.fromhex("DEADBEEF")
 CARD, OTHER_CARD = card_14443a(UID), card_14443a(OTHER_UID)
 HARMLESS = {Fault.STRAY_BYTES, Fault.LONG_PREAMBLE}
+NOT_SLOW = (Fault.STRAY_BYTES, Fault.BAD_CHECK)
 
 
 @pytest.fixture
@@ -48,8 +49,7 @@ def only_sound_events(witness: Witness) -> bool:
 
 @pytest.mark.parametrize(
     "fault",
-    # Two bytes look like a preamble, so the answer is waited for: one second of nfcpy's patience.
-    [pytest.param(fault, marks=pytest.mark.slow if fault is Fault.CUT_AFTER_2 else ()) for fault in Fault],
+    [pytest.param(fault, marks=() if fault in NOT_SLOW else pytest.mark.slow) for fault in Fault],
 )
 @pytest.mark.parametrize(
     "command",

@@ -126,6 +126,7 @@ def test_a_fault_that_stays_is_a_lost_reader_within_a_second_until_it_goes(
     run(scenario)
 
 
+@pytest.mark.slow
 def test_a_reader_that_dies_in_silence_is_told_within_a_second(module: PolledSerialSimulator, reader: Reader):
     async def scenario():
         async with watched(reader) as witness:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import firmware_profiles
@@ -112,6 +112,7 @@ def test_no_bytes_of_a_charger_crash_the_reading_of_its_text(raw: bytes, padding
 
 @pytest.mark.parametrize("name", ["keba_p30", "hid_decimal", "phoenix_charx", "acr122u"])
 @given(raw=st.binary(max_size=300))
+@settings(max_examples=30)  # tests/fuzz has the long run
 def test_no_bytes_crash_the_new_codecs_and_none_names_a_strange_uid(name: str, raw: bytes):
     profile = firmware_profiles.load(f"readers/{name}")
     assert profile.uid is not None

@@ -6,7 +6,7 @@ import random
 from itertools import combinations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drivers.readers import pn532_frames
@@ -59,6 +59,7 @@ def test_no_single_bit_error_in_a_pn532_frame_changes_what_is_believed():
 
 @pytest.mark.parametrize("make", CODECS.values(), ids=CODECS)
 @given(chunks=st.lists(st.binary(max_size=60), max_size=20))
+@settings(max_examples=30)  # tests/fuzz has the long run
 def test_any_bytes_in_any_pieces_raise_nothing_and_mean_the_same_in_one_piece(make, chunks: list[bytes]):
     piecewise, whole = make(), make()
     results = [result for chunk in chunks for result in piecewise.feed(chunk)]
@@ -74,6 +75,7 @@ FRAMELIKE = st.lists(
 
 @pytest.mark.parametrize("make", CODECS.values(), ids=CODECS)
 @given(raw=FRAMELIKE)
+@settings(max_examples=30)  # tests/fuzz has the long run
 def test_bytes_that_look_like_frames_raise_nothing_either(make, raw: bytes):
     for result in make().feed(raw):
         assert isinstance(result, Card | Frame | Rejected)

@@ -48,6 +48,7 @@ def test_one_frame_of_a_repeating_reader_is_not_believed_and_the_second_equal_on
     run(scenario)
 
 
+@pytest.mark.slow
 def test_two_equal_frames_too_far_apart_are_two_first_ones(module: SerialAsciiSimulator):
     async def scenario():
         async with watched(a_reader(module)) as witness:
@@ -75,6 +76,7 @@ def test_a_damaged_frame_between_good_ones_is_neither_a_card_nor_an_absence(modu
     run(scenario)
 
 
+@pytest.mark.slow
 def test_endless_noise_is_a_lost_reader_with_advice_and_the_loop_stays_free(module: SerialAsciiSimulator):
     async def scenario():
         async with watched(a_reader(module)) as witness:
