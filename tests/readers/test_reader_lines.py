@@ -98,7 +98,7 @@ def test_a_profile_that_only_the_bundle_may_have_is_a_warning_and_one_that_it_ca
 
 
 def test_a_profile_of_another_kind_is_refused_by_the_configuration_with_where_to_look():
-    with pytest.raises(ValidationError, match="readers/.*roamkey profiles list"):
+    with pytest.raises(ValidationError, match=r"readers/.*roamkey profiles list"):
         a_reader(profile="chargers/line")
-    with pytest.raises(ValidationError, match="chargers/.*roamkey profiles list"):
+    with pytest.raises(ValidationError, match=r"chargers/.*roamkey profiles list"):
         Charger(name="left", profile="readers/pn532_hsu", port="/dev/ttyS1")
