@@ -2,7 +2,8 @@
 
 The steps, each over the ledger's tables, none dependent on the order in which anything came:
  1. The same CDR twice counts once; other figures under the same id are a dispute.
- 2. A Credit CDR and the one that it takes back cancel each other; the corrected one is a claim like any other.
+ 2. A Credit CDR and the one that it takes back cancel each other, if it takes back all of it; the corrected one is a
+    claim like any other. A second credit of the same CDR is a duplicate.
  3. A claim that names our session, or our decision as its authorisation, belongs to it.
  4. Else: the same EVSE, begun within the window, and at the same time or of the same energy. A claim without an EVSE
     must be of the same network, and agree in both. The nearest pairs come first (a second counts as a Wh),
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from enum import StrEnum
 from typing import Final
@@ -48,6 +49,7 @@ class Note(StrEnum):
     UNPRICED = "no price of ours"
     OTHER_FIGURES = "other figures under the same id"
     CREDIT_WITHOUT_CDR = "credit of a CDR that is not here"
+    CREDIT_OF_OTHER_SUM = "takes back another sum than was claimed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,8 +122,9 @@ def _set_aside_credited(database: sqlite3.Connection) -> None:
         "WHERE claim.key = credit.credits AND claim.credit = 0 AND claim.state IS NULL"
     )
     database.execute(
-        "UPDATE claim SET beside = credits, state = CASE WHEN EXISTS (SELECT 1 FROM claim AS original WHERE "
-        "original.key = claim.credits AND original.state = 'credited') THEN 'credit' ELSE 'credit of nothing' END "
+        "UPDATE claim SET beside = credits, state = ifnull((SELECT "
+        "CASE WHEN original.beside = claim.key THEN 'credit' ELSE 'second' END FROM claim AS original WHERE "
+        "original.key = claim.credits AND original.state = 'credited'), 'credit of nothing') "
         "WHERE credit = 1 AND state IS NULL"
     )
 
@@ -242,20 +245,41 @@ def _cases_of_claims(database: sqlite3.Connection, tolerances: Tolerances) -> It
         if state is not None:
             outcome, note = SET_ASIDE[state]
             told = (*notes, *([] if note is None else [note.value]))
-            yield Case(outcomes=(outcome,), claim=key, beside=beside, notes=told)
+            case = Case(outcomes=(outcome,), claim=key, beside=beside, notes=told)
+            yield _credit(case, row, database, tolerances) if state == "credit" else case
         elif row[11] is None:
             yield Case(outcomes=(Outcome.MISSING_HERE,), claim=key, notes=tuple(notes))
         else:
             yield _paired(key, row, notes, tolerances)
 
 
+def _credit(case: Case, row: tuple[object, ...], database: sqlite3.Connection, tolerances: Tolerances) -> Case:
+    """A credit is a copy of its CDR with the total negated (OCPI mod_cdrs); one of another sum leaves something billed.
+
+    Here `ours` is what it should take back.
+    """
+    (net, gross, currency) = database.execute(
+        "SELECT -net, -gross, currency FROM claim WHERE key = ? AND state = 'credited'", (case.beside,)
+    ).fetchone()
+    money = _money((row[7], row[8], row[9]), (net, gross, currency), tolerances)
+    if money is not None and row[9] == currency and tolerances.same_money(money.difference, str(currency)):
+        return case
+    return replace(
+        case,
+        outcomes=(Outcome.PRICE_DIFFERS,),
+        differences=() if money is None else (money,),
+        notes=(*case.notes, Note.CREDIT_OF_OTHER_SUM.value),
+    )
+
+
 def _paired(key: str, row: tuple[object, ...], notes: list[str], tolerances: Tolerances) -> Case:
     start, stop, energy, created = (_number(row[at]) for at in (4, 5, 6, 10))
     our_start, our_stop, our_energy = (_number(row[at]) for at in (12, 13, 14))
     found: list[tuple[Outcome, Difference]] = []
-    money = _money((row[7], row[8], row[9]), (row[15], row[16], row[17]))
+    money = _money((row[7], row[8], row[9]), (row[15], row[16], row[17]), tolerances)
     if money is None:
-        notes.append(Note.UNPRICED.value)
+        if row[15] is None and row[16] is None:
+            notes.append(Note.UNPRICED.value)
     elif row[9] != row[17] or not tolerances.same_money(money.difference, str(row[17])):
         found.append((Outcome.PRICE_DIFFERS, money))
     if energy is not None and our_energy is not None and not tolerances.same_energy(our_energy / MILLI, energy / MILLI):
@@ -282,16 +306,22 @@ def _paired(key: str, row: tuple[object, ...], notes: list[str], tolerances: Tol
     )
 
 
-def _money(theirs: tuple[object, ...], ours: tuple[object, ...]) -> Difference | None:
-    """With taxes where both know them, else before; None where they cannot be compared."""
+def _money(theirs: tuple[object, ...], ours: tuple[object, ...], tolerances: Tolerances) -> Difference | None:
+    """With taxes, or before them where only those differ: a wrong tax within a right total is wrong all the same.
+
+    None where they cannot be compared.
+    """
+    found: Difference | None = None
     for what, at in (("gross", 1), ("net", 0)):
         their_amount, our_amount = theirs[at], ours[at]
-        if isinstance(their_amount, int) and isinstance(our_amount, int):
-            unit = str(ours[2]) if theirs[2] == ours[2] else f"{ours[2]}, theirs {theirs[2]}"
-            return Difference(
-                what=what, ours=Decimal(our_amount) / MICRO, theirs=Decimal(their_amount) / MICRO, unit=unit
-            )
-    return None
+        if not isinstance(their_amount, int) or not isinstance(our_amount, int):
+            continue
+        unit = str(ours[2]) if theirs[2] == ours[2] else f"{ours[2]}, theirs {theirs[2]}"
+        told = Difference(what=what, ours=Decimal(our_amount) / MICRO, theirs=Decimal(their_amount) / MICRO, unit=unit)
+        if not tolerances.same_money(told.difference, str(ours[2])):
+            return told
+        found = found or told
+    return found
 
 
 def _number(value: object) -> Decimal | None:

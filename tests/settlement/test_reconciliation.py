@@ -144,6 +144,53 @@ def test_a_credited_cdr_is_replaced_by_the_corrected_one_in_whatever_order_they_
         ]
 
 
+@pytest.mark.parametrize(
+    ("changes", "differences"),
+    [
+        ({"total_cost": {"excl_vat": -4.0, "incl_vat": -5.0}}, ["1.25"]),
+        ({"total_cost": {"excl_vat": 5.0, "incl_vat": 6.25}}, ["12.50"]),
+        ({"total_cost": {"excl_vat": -6.25, "incl_vat": -6.25}}, ["-1.25"]),
+        ({"currency": "CHF"}, ["0"]),
+        ({"total_cost": None}, []),
+    ],
+)
+def test_a_credit_that_does_not_take_back_the_whole_sum_is_a_dispute(
+    fleet: Path, changes: dict[str, Any], differences: list[str]
+) -> None:
+    wrong = a_cdr(ONE)
+    credit = {name: value for name, value in (a_credit(wrong) | changes).items() if value is not None}
+    found = {each.claim: each for each in cases(fleet, [wrong, credit, a_cdr(ONE, id="N-new")])}
+
+    assert found["DEABC/N-NEW"].outcome is Outcome.MATCHED
+    case = found["DEABC/N-S-1-C"]
+    assert (case.outcomes, case.beside, case.is_dispute) == ((Outcome.PRICE_DIFFERS,), "DEABC/N-S-1", True)
+    assert case.notes[-1] == "takes back another sum than was claimed"
+    assert [each.difference for each in case.differences] == [Decimal(each) for each in differences]
+
+
+def test_a_cdr_is_credited_once(fleet: Path) -> None:
+    wrong = a_cdr(ONE)
+    once, again = a_credit(wrong), a_credit(wrong) | {"id": "X-C"}
+
+    assert told(cases(fleet, [again, wrong, once])) == [
+        ("credited", "DEABC/N-S-1", None),
+        ("credited", "DEABC/N-S-1-C", None),
+        ("duplicate", "DEABC/X-C", None),
+    ]
+
+
+def test_a_wrong_tax_within_a_right_total_is_a_difference(fleet: Path) -> None:
+    case = only(cases(fleet, [a_cdr(ONE, total_cost={"excl_vat": 5.25, "incl_vat": 6.25})]))
+
+    assert case.outcome is Outcome.PRICE_DIFFERS
+    assert [(each.what, each.difference) for each in case.differences] == [("net", Decimal("0.25"))]
+
+
+def test_a_cdr_without_its_total_is_incomplete_and_our_price_is_not_said_to_be_missing(fleet: Path) -> None:
+    case = only(cases(fleet, [a_cdr(ONE, total_cost=None)]))
+    assert (case.outcome, case.notes) == (Outcome.MATCHED, ("incomplete: no total_cost",))
+
+
 def test_a_credit_of_what_was_never_claimed_is_told(fleet: Path) -> None:
     case = only(cases(fleet, [a_credit(a_cdr(ONE))]))
     assert (case.outcome, case.notes) == (Outcome.MISSING_HERE, ("credit of a CDR that is not here",))
