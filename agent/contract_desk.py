@@ -137,13 +137,15 @@ class ContractDesk:
     def _list(self) -> list[dict[str, Any]]:
         from agent.contracts.messages import contract_document
         from agent.core.contracts.renewal import next_attempt
+        from agent.core.contracts.trust import moment_of
 
         wallet, now = self._open_wallet(), self._clock.now()
         states = wallet.states(now=now, remembered=self._revoked())
         told = []
         for each in wallet.contracts:
             chance = int(each.fingerprint[:8], 16) / 2**32
-            due = next_attempt(each, self._open_renewals().of(each.fingerprint), chance=chance)
+            attempts = self._open_renewals().of(each.fingerprint)
+            due = next_attempt(each, attempts, moment=moment_of(now), chance=chance)
             told.append(contract_document(each, states[each.fingerprint]) | {"renew_from": due.isoformat()})
         return told
 
@@ -201,14 +203,14 @@ class ContractDesk:
         """Counted as an attempt to renew whatever is due: the next one waits longer."""
         from agent.contracts.messages import request_document
         from agent.contracts.wallet import NotSigned
+        from agent.core.contracts.trust import moment_of
 
         wallet = self._open_wallet()
         answer = wallet.sign_installation_request(
             asked.id, provisioning_certificate=asked.provisioning_certificate, roots=asked.roots
         )
         if not isinstance(answer, NotSigned):
-            fingerprints = [each.fingerprint for each in wallet.contracts]
-            self._open_renewals().asked(fingerprints, at=self._clock.now().latest)
+            self._open_renewals().asked(wallet.contracts, at=moment_of(self._clock.now()))
         return request_document(answer)
 
     def _remove(self, fingerprint: str) -> bool:

@@ -13,7 +13,8 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from agent.core.contracts.renewal import Attempts
+from agent.core.contracts.contract import Contract
+from agent.core.contracts.renewal import Attempts, is_due
 from agent.files import replace_durably
 
 log = logging.getLogger("roamkey")
@@ -29,10 +30,13 @@ class Renewals:
     def of(self, fingerprint: str) -> Attempts:
         return self._attempts.get(fingerprint, Attempts())
 
-    def asked(self, fingerprints: Iterable[str], *, at: datetime) -> None:
-        """Once more for all of these; what is no longer in the wallet is forgotten."""
-        before = {each: self.of(each) for each in fingerprints}
-        self._attempts = {name: replace(each, failed=each.failed + 1, last=at) for name, each in before.items()}
+    def asked(self, contracts: Iterable[Contract], *, at: datetime) -> None:
+        """Once more for those that are due; what is no longer in the wallet is forgotten."""
+        before = {each: self.of(each.fingerprint) for each in contracts}
+        self._attempts = {
+            each.fingerprint: replace(attempts, failed=attempts.failed + 1, last=at) if is_due(each, at) else attempts
+            for each, attempts in before.items()
+        }
         try:
             replace_durably(self._path, _document(self._attempts))
         except OSError as error:

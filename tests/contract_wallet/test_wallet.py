@@ -35,7 +35,7 @@ from agent.contracts.wallet import (
     Permit,
     Wallet,
 )
-from agent.core.contracts.contract import State, Wanted
+from agent.core.contracts.contract import Contract, State, Wanted
 from agent.core.contracts.exi_fragments import MeterReading, RootId, authorization_request
 from agent.core.contracts.installation import InstallationResponse, NotInstalled, Obstacle
 from agent.core.contracts.key_transport import KeyTransportError, private_key, sender_key, unwrap, wrap
@@ -670,9 +670,10 @@ def killed_after(calls: int, folder: Path, response: InstallationResponse) -> bo
 def test_renewal_begins_a_month_ahead_and_waits_longer_after_each_failure(wallet: Wallet, chance: float) -> None:
     [contract] = wallet.contracts
     begin = contract.not_after - 30 * DAY
-    first = next_attempt(contract, Attempts(), chance=chance)
+    first = next_attempt(contract, Attempts(), moment=begin, chance=chance)
     waits = [
-        next_attempt(contract, Attempts(failed=failed, last=begin + DAY), chance=chance) - (begin + DAY)
+        next_attempt(contract, Attempts(failed=failed, last=begin + DAY), moment=begin + DAY, chance=chance)
+        - (begin + DAY)
         for failed in range(12)
     ]
 
@@ -680,35 +681,66 @@ def test_renewal_begins_a_month_ahead_and_waits_longer_after_each_failure(wallet
     assert waits == sorted(waits)
     assert timedelta(minutes=30) <= waits[0] <= timedelta(hours=1)
     assert DAY / 2 <= waits[-1] <= DAY
-    assert next_attempt(contract, Attempts(failed=1, last=begin - 90 * DAY), chance=chance) == begin
+    early = Attempts(failed=1, last=begin - 90 * DAY)
+    assert next_attempt(contract, early, moment=begin, chance=chance) == begin
 
 
-def test_attempts_to_renew_are_counted_across_restarts(tmp_path: Path) -> None:
+def test_an_attempt_dated_by_a_clock_that_was_wrong_keeps_nobody_waiting_for_years(wallet: Wallet) -> None:
+    [contract] = wallet.contracts
+    begin = contract.not_after - 30 * DAY
+    fresh = next_attempt(contract, Attempts(), moment=begin, chance=0.5)
+
+    wrong = Attempts(failed=3, last=begin + 3650 * DAY)
+    assert next_attempt(contract, wrong, moment=begin, chance=0.5) == fresh
+    a_little_ahead = Attempts(failed=3, last=begin + timedelta(hours=3))
+    assert next_attempt(contract, a_little_ahead, moment=begin, chance=0.5) > a_little_ahead.last  # type: ignore[operator]
+
+
+def due_contracts(wallet: Wallet, *names: str) -> list[Contract]:
+    [contract] = wallet.contracts
+    return [replace(contract, fingerprint=name, not_after=NOW + 10 * DAY) for name in names]
+
+
+def test_attempts_to_renew_are_counted_across_restarts(tmp_path: Path, wallet: Wallet) -> None:
     path = tmp_path / "renewals.json"
     renewals = Renewals(path)
-    renewals.asked(["a", "b"], at=NOW)
-    renewals.asked(["a"], at=NOW + DAY)
+    a, b = due_contracts(wallet, "a", "b")
+    renewals.asked([a, b], at=NOW)
+    renewals.asked([a], at=NOW + DAY)
 
     for each in (renewals, Renewals(path)):
         assert each.of("a") == Attempts(failed=2, last=NOW + DAY)
         assert each.of("b") == Attempts(), "it is no longer in the wallet"
 
 
+def test_only_contracts_that_are_due_count_an_attempt(tmp_path: Path, wallet: Wallet) -> None:
+    renewals = Renewals(tmp_path / "renewals.json")
+    due, later = due_contracts(wallet, "due", "later")
+    later = replace(later, not_after=NOW + 31 * DAY)
+
+    renewals.asked([due, later], at=NOW)
+    assert (renewals.of("due").failed, renewals.of("later").failed) == (1, 0)
+    renewals.asked([due, later], at=NOW + DAY)
+    assert (renewals.of("due").failed, renewals.of("later").failed) == (2, 1)
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"a": 1}', '{"a": {"failed": 1, "last": "2026-01-01T00:00:00"}}'])
 def test_a_damaged_count_of_renewals_is_told_and_begins_anew(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, text: str
+    tmp_path: Path, wallet: Wallet, caplog: pytest.LogCaptureFixture, text: str
 ) -> None:
     path = tmp_path / "renewals.json"
     path.write_text(text)
     renewals = Renewals(path)
     assert renewals.of("a") == Attempts()
     assert "counted anew" in caplog.text
-    renewals.asked(["a"], at=NOW)
+    renewals.asked(due_contracts(wallet, "a"), at=NOW)
     assert Renewals(path).of("a").failed == 1
 
 
-def test_a_count_that_cannot_be_written_stops_no_renewal(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_count_that_cannot_be_written_stops_no_renewal(
+    tmp_path: Path, wallet: Wallet, caplog: pytest.LogCaptureFixture
+) -> None:
     renewals = Renewals(tmp_path / "nowhere" / "renewals.json")
-    renewals.asked(["a"], at=NOW)
+    renewals.asked(due_contracts(wallet, "a"), at=NOW)
     assert renewals.of("a").failed == 1
     assert "too soon" in caplog.text

@@ -23,13 +23,19 @@ class Attempts:
     last: datetime | None = None
 
 
-def next_attempt(contract: Contract, attempts: Attempts, *, chance: float) -> datetime:
+def is_due(contract: Contract, moment: datetime) -> bool:
+    """Whether asking for its successor at this moment is an attempt to renew it, or about something else."""
+    return moment >= contract.not_after - BEGIN_BEFORE_END
+
+
+def next_attempt(contract: Contract, attempts: Attempts, *, moment: datetime, chance: float) -> datetime:
     """Never before a month ahead of the end; then after 1, 2, 4 ... 24 hours, spread by `chance` (0 to 1).
 
-    A whole fleet's contracts end on one day: the spread keeps its vehicles from asking in one hour.
+    A whole fleet's contracts end on one day: the spread keeps its vehicles from asking in one hour. `moment`: what time
+    it surely is. An attempt far ahead of it was dated by a clock that was wrong, and keeps nobody waiting for years.
     """
     begin = contract.not_after - BEGIN_BEFORE_END
-    if attempts.last is None:
+    if attempts.last is None or attempts.last > moment + LONGEST_WAIT:
         return begin + LONGEST_WAIT * chance
     wait: timedelta = min(FIRST_WAIT * (1 << min(attempts.failed, 10)), LONGEST_WAIT)
     return max(begin, attempts.last + wait * (0.5 + 0.5 * chance))
