@@ -12,12 +12,13 @@ from typing import TypeVar
 
 from agent.core.instants import Instant
 from agent.core.limits import Limits
-from agent.core.overrides import MostCost, Override, unfit
+from agent.core.overrides import NEVER_WAIVED, MostCost, Override, unfit
 from agent.core.policy import Freshness, Group, Policy, Token
 from agent.core.prices import CostLimit, Prices
 from agent.core.reasons import Reason, ReasonCode
 from agent.core.requests import Request, Usage
 from agent.core.rules import SILENCE, Findings, freshness_at, is_confirmed, objections, waivable
+from agent.core.rules.live import CODES
 from agent.core.rules.sieve import bounds_of
 from agent.core.statuses import by_severity
 from agent.core.tariff.tariffs import Basis
@@ -119,10 +120,18 @@ def outweighing(
             most_energy_wh=None if policy is None else policy.override_energy_wh,
             most_hours=None if policy is None else policy.override_hours,
         )
+        why = why or said_before(request)
         if not why:
             return override, ()
         why_not.append(Reason(code=ReasonCode.OVERRIDE_UNFIT, rule="override", observed=why, limit=override.id))
     return None, tuple(why_not)
+
+
+def said_before(request: Request) -> str:
+    """What the backend said lately and nothing outweighs, also where it has to be asked each time; else empty."""
+    kept = None if request.heard is None or request.heard.verdict is not None else request.heard.kept
+    final = kept is not None and CODES.get(kept) in NEVER_WAIVED
+    return f"the backend said {kept}" if final else ""
 
 
 def narrowed(limits: Limits, override: Override, request: Request, policy: Policy) -> Limits:

@@ -69,6 +69,8 @@ def fits(override: Any, against: set[str], request: Request, usage: Usage, now: 
         ]
         if None in here:
             return False
+    if request.heard and not request.heard.verdict and request.heard.kept in ("BLOCKED", "UNKNOWN"):
+        return False
     return not against & FINAL and ("*" in override.waives or against <= {"POLICY_EXPIRED", "CACHE_STALE"})
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from agent.core import observations as seen
 from agent.core.agent import Agent
+from agent.core.answers import Whitelist
 from agent.core.break_glass import AHEAD, MAX_ENERGY_WH, code_of, secret_of
 from agent.core.decisions import Granted, NeedsInput, Refused
 from agent.core.effects import StartCharging
@@ -48,7 +49,7 @@ from tests.core.builders import (
     recorded,
     shown,
 )
-from tests.core.live_rows import an_override
+from tests.core.live_rows import SAID_NO, SILENT, an_override
 from tests.journal.samples import open_journal
 
 NOWHERE = a_policy(networks={"NL*XYZ"})
@@ -103,6 +104,7 @@ WHY_NOT: list[tuple[str, Callable[[], Any], str]] = [
      lambda: with_override(now=an_instant(monotonic_ms=an_instant().monotonic_ms + 7_200_000)), "it has expired"),
     ("not issued yet", lambda: with_override(issued=NOON + timedelta(seconds=121)), "it was issued in the future"),
     ("valid too long", lambda: with_override(not_after=NOON + timedelta(hours=24)), "it is valid for more than 24 h"),
+    ("the backend has blocked it since", lambda: with_override(a_request(heard=SAID_NO)), "the backend said BLOCKED"),
     ("the log was lost", lambda: with_override(usage=Usage(known_since=NOON - timedelta(minutes=59))),
      "the log was lost since, it may have been used"),
 ]  # fmt: skip
@@ -146,6 +148,17 @@ def test_what_nobody_can_outweigh_is_refused_with_every_override(code: ReasonCod
 
     assert isinstance(decision, Refused)
     assert code in [each.code for each in decision.reasons]
+
+
+def test_what_the_backend_blocked_stays_so_where_it_has_to_be_asked_each_time() -> None:
+    asked_each_time = a_token(whitelist=Whitelist.NEVER)
+
+    silent = with_override(a_request(asked_each_time, heard=SILENT), a_policy())
+    blocked = with_override(a_request(asked_each_time, heard=SAID_NO), a_policy())
+
+    assert isinstance(silent, Granted)
+    assert codes(blocked) == ("NO_ANSWER",)
+    assert blocked.warnings[-1].observed == "the backend said BLOCKED"
 
 
 def test_which_rules_can_be_outweighed_is_declared_with_each() -> None:
