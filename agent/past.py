@@ -25,6 +25,7 @@ from agent.core.facts import (
     SessionStarted,
 )
 from agent.core.history import MOST_ANSWERS, MOST_OVERRIDES, MOST_USED, History, Visit
+from agent.core.instants import ClockQuality
 from agent.core.overrides import Override
 from agent.core.recollection import recalled, wanted_by
 from agent.core.sessions import Session, fold
@@ -84,13 +85,14 @@ def _since(journal: Journal, kind: type[Fact], sequence: int) -> Iterator[Fact]:
 
 
 def with_answers(history: History, journal: Journal) -> History:
-    """What the backend said counts from then, however often it was used since."""
+    """What the backend said counts from then, however often it was used since, and never from a time yet to come."""
     for record in reversed(journal.recent(TYPES[BackendAnswered], limit=MOST_ANSWERS)):
         fact = record.fact
         if isinstance(fact, BackendAnswered) and fact.credential.is_identity:
+            believed = record.quality is not ClockQuality.UNKNOWN
             kept = Kept(
                 verdict=fact.verdict,
-                answered_at=fact.answered_at,
+                answered_at=min(fact.answered_at, record.time) if believed else fact.answered_at,
                 boot=record.boot,
                 monotonic_ms=record.monotonic_ms,
                 keep=timedelta(seconds=fact.keep_s),

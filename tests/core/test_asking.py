@@ -301,6 +301,23 @@ def test_what_was_said_is_known_after_a_restart(tmp_path: Path) -> None:
     assert (made.backend.silence, made.backend.kept) == (Silence.OFFLINE, Verdict.BLOCKED)  # type: ignore[union-attr]
 
 
+def test_a_yes_from_a_backend_whose_clock_is_ahead_ends_as_soon_after_a_restart(tmp_path: Path) -> None:
+    policy = a_policy(stale_after=timedelta(0), expired_after=timedelta(days=60))
+    yard = online(Whitelist.ALLOWED_OFFLINE, policy, offline=False)
+    ahead = yard.now.utc + timedelta(days=20)
+    answer = Answer(verdict=Verdict.ALLOWED, answered_at=ahead, keep=LONGEST_KEPT, jws="e30.e30.e30")
+    yard.tell(seen.BackendAnswered(ask=asks(yard), answer=answer))
+    journal = open_journal(tmp_path, now=yard.now)
+    journal.append([(fact, yard.now) for fact in yard.journal])
+
+    (kept,) = history_of(journal).answers.values()
+    journal.close()
+
+    assert kept.in_force(an_instant(NOON + timedelta(hours=23), boot="after the restart"))
+    for days in (1, 10, 20, 21):
+        assert not kept.in_force(an_instant(NOON + timedelta(days=days), boot="after the restart"))
+
+
 # The staleness ladder
 
 
