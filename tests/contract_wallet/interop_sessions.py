@@ -20,12 +20,13 @@ from agent.contracts.software_keys import SoftwareKeys
 from agent.contracts.wallet import PROVISIONING_KEY, Asked, Authorization, Context, Installed, Wallet
 from agent.core.contracts.certificates import read_certificate
 from agent.core.contracts.exi_fragments import Reference, RootId
+from agent.core.contracts.flaws import Flaw
 from agent.core.contracts.installation import InstallationResponse
 from agent.core.contracts.revocation import hash_data
 from agent.core.contracts.signatures import raw_signature
 from agent.core.contracts.signing import Signed, authorization_request_of, fragment_of, to_be_signed
 from agent.core.contracts.trust import Anchor, Role, TrustBundle
-from agent.core.contracts.verification import Outcome, verify_chain
+from agent.core.contracts.verification import Outcome, Verdict, verify_chain
 from agent.core.decisions import Granted, Limits
 from agent.core.instants import Instant
 from tests.contract_wallet.oracle_session import Session, a_foreign_pki, charge
@@ -206,10 +207,14 @@ class BadVehicle:
         }
 
 
-def a_charger(bundle: TrustBundle) -> Callable[[dict[str, Any]], Any]:
+def a_charger(bundle: TrustBundle, verdicts: list[Verdict] | None = None) -> Callable[[dict[str, Any]], Any]:
+    """`verdicts` collects what our verifier was asked for and said."""
+
     def verify(asked: dict[str, Any]) -> dict[str, Any]:
         chain = [bytes.fromhex(each) for each in asked["chain"]]
         verdict = verify_chain(chain, claimed=asked["emaid"], bundle=bundle, now=now())
+        if verdicts is not None:
+            verdicts.append(verdict)
         return {"accepted": verdict.outcome is not Outcome.REFUSED, "code": verdict.codes.iso2}
 
     return verify
@@ -230,39 +235,66 @@ def own_pki(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_good_contract_charges_with_our_verifier_behind_the_hook(tmp_path: Path, own_pki: Path) -> None:
     vehicle = BadVehicle((CONTRACT, MO_SUB_2, MO_SUB_1))
-    charged(charge(tmp_path / "session", own_pki, vehicle=vehicle, charger=a_charger(own_trust())))
+    verdicts: list[Verdict] = []
+    charged(charge(tmp_path / "session", own_pki, vehicle=vehicle, charger=a_charger(own_trust(), verdicts)))
+    assert [each.outcome for each in verdicts] == [Outcome.POSSESSION_UNPROVEN]
 
 
-# What is on the wire: the stack turns codes that PaymentDetailsRes may not carry into FAILED.
-REFUSALS: dict[str, tuple[BadVehicle, TrustBundle, str]] = {
+# Our flaw, and the code on the wire: the stack turns what PaymentDetailsRes may not carry into FAILED.
+REFUSALS: dict[str, tuple[BadVehicle, TrustBundle, Flaw, str]] = {
     "unknown root": (
-        BadVehicle((CONTRACT.but(issuer=STRANGE_SUB_2), STRANGE_SUB_2, STRANGE_SUB_1)), own_trust(), "FAILED"),
+        BadVehicle((CONTRACT.but(issuer=STRANGE_SUB_2), STRANGE_SUB_2, STRANGE_SUB_1)), own_trust(),
+        Flaw.UNKNOWN_ANCHOR, "FAILED"),
     "RSA sub-CA, forged": (
-        BadVehicle((CONTRACT.but(issuer=RSA_SUB_2), RSA_SUB_2, MO_SUB_1)), own_trust(), "FAILED"),
+        BadVehicle((CONTRACT.but(issuer=RSA_SUB_2), RSA_SUB_2, MO_SUB_1)), own_trust(),
+        Flaw.KEY_TYPE, "FAILED"),
     "another eMAID claimed": (
-        BadVehicle((CONTRACT, MO_SUB_2, MO_SUB_1), claimed="DE8AA0012345681"), own_trust(), "FAILED"),
+        BadVehicle((CONTRACT, MO_SUB_2, MO_SUB_1), claimed="DE8AA0012345681"), own_trust(),
+        Flaw.EMAID_MISMATCH, "FAILED"),
     "revoked": (
         BadVehicle((CONTRACT, MO_SUB_2, MO_SUB_1)),
         own_trust(revoked=frozenset({hash_data(CONTRACT.certificate, MO_SUB_2.certificate).revocation_key})),
-        "FAILED_CERTIFICATE_REVOKED"),
+        Flaw.REVOKED, "FAILED_CERTIFICATE_REVOKED"),
     "expired": (
         BadVehicle((CONTRACT.but(not_after=NOW - DAY), MO_SUB_2, MO_SUB_1)), own_trust(),
-        "FAILED_CERTIFICATE_EXPIRED"),
+        Flaw.EXPIRED, "FAILED_CERTIFICATE_EXPIRED"),
     "not yet valid": (
         BadVehicle((CONTRACT.but(not_before=NOW + DAY), MO_SUB_2, MO_SUB_1)), own_trust(),
-        "FAILED_CERTIFICATE_EXPIRED"),
-    "a bit of the signature": (
-        BadVehicle((CONTRACT, MO_SUB_2, MO_SUB_1), bad_signature=True), own_trust(), "FAILED_SIGNATURE_ERROR"),
-    "another challenge": (
-        BadVehicle((CONTRACT, MO_SUB_2, MO_SUB_1), challenge=bytes(16)), own_trust(), "FAILED_CHALLENGE_INVALID"),
+        Flaw.NOT_YET_VALID, "FAILED_CERTIFICATE_EXPIRED"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", REFUSALS)
-def test_what_our_verifier_or_the_charger_refuses_does_not_charge(tmp_path: Path, own_pki: Path, name: str) -> None:
-    vehicle, bundle, code = REFUSALS[name]
+def test_what_our_verifier_refuses_does_not_charge(tmp_path: Path, own_pki: Path, name: str) -> None:
+    vehicle, bundle, flaw, code = REFUSALS[name]
+    verdicts: list[Verdict] = []
 
-    session = charge(tmp_path / "session", own_pki, vehicle=vehicle, charger=a_charger(bundle))
+    session = charge(tmp_path / "session", own_pki, vehicle=vehicle, charger=a_charger(bundle, verdicts))
 
+    [verdict] = verdicts
+    assert flaw in {each.code for each in verdict.flaws}, (verdict, session.tail())
+    assert session.refused == code, session.tail()
+    assert session.charging_messages == 0, session.tail()
+
+
+BAD_PROOFS = {
+    "a bit of the signature": (
+        BadVehicle((CONTRACT, MO_SUB_2, MO_SUB_1), bad_signature=True), "FAILED_SIGNATURE_ERROR"),
+    "another challenge": (
+        BadVehicle((CONTRACT, MO_SUB_2, MO_SUB_1), challenge=bytes(16)), "FAILED_CHALLENGE_INVALID"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD_PROOFS)
+def test_a_good_chain_whose_holder_proves_nothing_is_refused_by_the_charger(
+    tmp_path: Path, own_pki: Path, name: str
+) -> None:
+    """The stack shows its hook no signature: this part it judges itself."""
+    vehicle, code = BAD_PROOFS[name]
+    verdicts: list[Verdict] = []
+
+    session = charge(tmp_path / "session", own_pki, vehicle=vehicle, charger=a_charger(own_trust(), verdicts))
+
+    assert [each.outcome for each in verdicts] == [Outcome.POSSESSION_UNPROVEN], session.tail()
     assert session.refused == code, session.tail()
     assert session.charging_messages == 0, session.tail()
