@@ -13,6 +13,8 @@ from agent.core.facts import (
     BudgetAsked,
     BudgetGranted,
     CodeTried,
+    ContractClosed,
+    ContractOpened,
     Fact,
     JournalOpened,
     OverrideReceived,
@@ -23,11 +25,12 @@ from agent.core.facts import (
     SessionFact,
     SessionSigned,
     SessionStarted,
+    UseEnd,
 )
-from agent.core.history import MOST_ANSWERS, MOST_OVERRIDES, MOST_USED, History, Visit
+from agent.core.history import MOST_ANSWERS, MOST_OVERRIDES, MOST_USED, MOST_USES, History, Visit
 from agent.core.instants import ClockQuality
 from agent.core.overrides import Override
-from agent.core.recollection import recalled, wanted_by
+from agent.core.recollection import recalled, use_of, wanted_by
 from agent.core.sessions import Session, fold
 from agent.journal import Journal
 from agent.wire import TYPES, open_envelope
@@ -56,7 +59,7 @@ def history_of(journal: Journal) -> History:
         fact = record.fact
         if isinstance(fact, SessionAuthorised) and fact.odometer_km is not None and fact.holder.vehicle is not None:
             history = history.with_odometer(fact.holder.vehicle, fact.odometer_km)
-    return with_overrides(with_answers(replace(history, since=since), journal), journal)
+    return with_overrides(with_answers(with_uses(replace(history, since=since), journal), journal), journal)
 
 
 def holdings_of(journal: Journal) -> Holdings:
@@ -82,6 +85,21 @@ def _since(journal: Journal, kind: type[Fact], sequence: int) -> Iterator[Fact]:
                 return
             yield record.fact
         before = page[-1].sequence
+
+
+def with_uses(history: History, journal: Journal) -> History:
+    """Contracts in use, and when those that are not any more were. A close is never older than its opening."""
+    for record in reversed(journal.recent(TYPES[ContractOpened], limit=MOST_USES)):
+        if isinstance(record.fact, ContractOpened):
+            history = history.with_use(use_of(record.fact))
+    for record in reversed(journal.recent(TYPES[ContractClosed], limit=MOST_USES)):
+        fact = record.fact
+        if isinstance(fact, ContractClosed):
+            ended = fact.reason is UseEnd.ENDED
+            history = (
+                history.with_use_ended(fact.decision, record.time) if ended else history.without_use(fact.decision)
+            )
+    return history
 
 
 def with_answers(history: History, journal: Journal) -> History:

@@ -292,6 +292,7 @@ NEVER_LOST = (
     seen_.Unplugged,
     seen_.ChargerFound,
     seen_.ChargerLost,
+    seen_.ContractReleased,
 )
 
 
@@ -302,7 +303,7 @@ def asker(seen: Observation) -> tuple[str | None, str | None]:
             return seen.reader, None
         case seen_.Tapped():
             return seen.reader, seen.request
-        case seen_.DecisionRequested():
+        case seen_.DecisionRequested() | seen_.ContractReleased():
             return None, seen.request
         case _:
             return None, None

@@ -31,6 +31,8 @@ from agent.core.facts import (
     ClockStepped,
     ClockSynchronised,
     CodeTried,
+    ContractClosed,
+    ContractOpened,
     DecisionMade,
     Fact,
     JournalOpened,
@@ -42,6 +44,7 @@ from agent.core.facts import (
     ReaderFound,
     ReaderLost,
     RecordsQuarantined,
+    RecordsGivenUp,
     RecordsShed,
     SessionAuthorised,
     SessionContradicted,
@@ -75,6 +78,8 @@ TYPES: Final[Mapping[type[Fact], str]] = {
     OverrideUsed: "io.roamkey.override.used",
     CodeTried: "io.roamkey.break_glass.tried",
     PinTried: "io.roamkey.pin.tried",
+    ContractOpened: "io.roamkey.contract.opened",
+    ContractClosed: "io.roamkey.contract.closed",
     SessionAuthorised: "io.roamkey.session.authorised",
     SessionPriced: "io.roamkey.session.priced",
     SessionStarted: "io.roamkey.session.started",
@@ -101,6 +106,7 @@ TYPES: Final[Mapping[type[Fact], str]] = {
     JournalOpened: "io.roamkey.journal.opened",
     RecordsQuarantined: "io.roamkey.records.quarantined",
     RecordsShed: "io.roamkey.records.shed",
+    RecordsGivenUp: "io.roamkey.records.given_up",
     Checkpoint: "io.roamkey.checkpoint",
 }
 
@@ -268,7 +274,7 @@ def checkpoint_claims(*, source: str, journal: str, sequence: int, hash: str) ->
 def subject_of(fact: Fact) -> str | None:
     """The session or decision that the fact is about, if any."""
     match fact:
-        case DecisionMade() | BackendAnswered() | OverrideUsed():
+        case DecisionMade() | BackendAnswered() | OverrideUsed() | ContractOpened() | ContractClosed():
             return fact.decision
         case (
             SessionAuthorised()
@@ -303,6 +309,7 @@ def subject_of(fact: Fact) -> str | None:
             | JournalOpened()
             | RecordsQuarantined()
             | RecordsShed()
+            | RecordsGivenUp()
             | Checkpoint()
         ):
             return None

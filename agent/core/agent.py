@@ -59,6 +59,8 @@ class Agent:
                 return self._taps.tap(seen.reader, seen.presented, now, request=seen.request, told=seen.told)
             case observations.DecisionRequested():
                 return self._taps.answer(seen, now)
+            case observations.ContractReleased():
+                return self._taps.released(seen, now)
             case observations.ReaderFound():
                 self._note_reader(seen.reader, lost=False)
                 self._taps.reader_is_back(seen.reader, now)

@@ -35,6 +35,16 @@ class Trigger(StrEnum):
     REQUEST = "request"
 
 
+class UseEnd(StrEnum):
+    """Why a contract is no longer in use: its session ended, or nothing was signed after all."""
+
+    ENDED = "ended"
+    CHALLENGE_USED = "challenge_used"
+    KEY_UNAVAILABLE = "key_unavailable"
+    STORAGE = "storage"
+    FAILED = "failed"
+
+
 class EndReason(StrEnum):
     """Why a session ended; words of OCPP 2.0.1 ReasonEnumType where it has one."""
 
@@ -167,6 +177,32 @@ class CodeTried:
 
     credential: Credential
     reader: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContractOpened:
+    """A signature with an ISO 15118 contract was permitted by this decision: from now on the contract is in use.
+
+    It counts as a session of the contract and of the vehicle until a ContractClosed of the same decision, at most
+    `lasts_s`. `session` is what the vehicle's own software calls its session.
+    """
+
+    decision: str
+    credential: Credential
+    vehicle: str | None
+    opened_at: datetime
+    boot: str
+    monotonic_ms: int
+    lasts_s: int
+    session: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContractClosed:
+    """The contract is no longer in use. For every `reason` but `ended` there is no signature and was no session."""
+
+    decision: str
+    reason: UseEnd
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -460,7 +496,7 @@ class RecordsQuarantined:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordsShed:
-    """Facts that were given up before they were sealed, because room was short; nothing sealed is ever given up.
+    """Facts that were given up before they were sealed, because room was short.
 
     `kind` is their type without its prefix (only "session.metered": the meter is cumulative, so the next sample or
     the end says the same and more). `sessions` names at most 20 of those concerned, `count` counts all that were lost.
@@ -469,6 +505,28 @@ class RecordsShed:
     kind: str
     count: int
     sessions: tuple[str, ...]
+    reason: str
+
+
+class GivenUp(StrEnum):
+    """What was deleted before its time."""
+
+    ACKNOWLEDGED = "acknowledged"  # records that the backend has
+    COPIES = "quarantined"  # copies of records that the backend could not take
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordsGivenUp:
+    """Sealed records deleted here before their time, because room was short; only what the backend has, or refused.
+
+    `count` of them, with sequences from `first` to `last`. It is recorded in the transaction that deletes them.
+    """
+
+    what: GivenUp
+    journal: str
+    first: int
+    last: int
+    count: int
     reason: str
 
 
@@ -497,6 +555,8 @@ Fact = (
     | OverrideUsed
     | CodeTried
     | PinTried
+    | ContractOpened
+    | ContractClosed
     | SessionFact
     | SessionContradicted
     | SessionSigned
@@ -516,5 +576,6 @@ Fact = (
     | JournalOpened
     | RecordsQuarantined
     | RecordsShed
+    | RecordsGivenUp
     | Checkpoint
 )

@@ -12,6 +12,8 @@ from types import MappingProxyType
 
 from agent.core.answers import Kept
 from agent.core.break_glass import CodeTries
+from agent.core.contract_uses import ContractUse
+from agent.core.instants import Instant
 from agent.core.overrides import Override
 from agent.core.pins import Pin, Tries
 
@@ -19,6 +21,7 @@ LONGEST = timedelta(days=31)  # no rule looks back further (agent/cache/document
 MOST_ANSWERS = 2_000  # of the backend, one a card; the oldest is forgotten first
 MOST_OVERRIDES = 100  # that wait to be used
 MOST_USED = 1_000  # never forgotten for their age: a clock that jumped must not make one good again
+MOST_USES = 500  # of contracts; some two months of a busy vehicle
 MOST_VISITS = 100  # of each card; no rule counts further
 
 
@@ -42,9 +45,36 @@ class History:
     overrides: Mapping[str, Override] = field(default_factory=lambda: MappingProxyType({}))
     used: tuple[str, ...] = ()
     codes: CodeTries = field(default_factory=CodeTries)
+    uses: tuple[ContractUse, ...] = ()
 
     def of(self, reference: str) -> tuple[Visit, ...]:
         return self.visits.get(reference, ())
+
+    def past_uses_of(self, reference: str, now: Instant) -> tuple[Visit, ...]:
+        uses = (each for each in self.uses if each.reference == reference and not each.is_open(now))
+        return tuple(Visit(began=each.began, ended=each.over) for each in uses)
+
+    def open_uses(self, now: Instant) -> tuple[ContractUse, ...]:
+        return tuple(each for each in self.uses if each.is_open(now))
+
+    def use(self, decision: str) -> ContractUse | None:
+        return next((each for each in self.uses if each.decision == decision), None)
+
+    def with_use(self, use: ContractUse) -> History:
+        """The newest are kept; one whose end was not told is forgotten last."""
+        uses = (*self.uses, use)
+        if len(uses) > MOST_USES:
+            oldest = next((each for each in uses if each.ended is not None), uses[0])
+            uses = tuple(each for each in uses if each is not oldest)
+        return replace(self, uses=uses)
+
+    def with_use_ended(self, decision: str, at: datetime) -> History:
+        uses = (replace(each, ended=at) if each.decision == decision else each for each in self.uses)
+        return replace(self, uses=tuple(uses))
+
+    def without_use(self, decision: str) -> History:
+        """It came to nothing, so it never counted."""
+        return replace(self, uses=tuple(each for each in self.uses if each.decision != decision))
 
     def wrong_in_a_row(self, driver: str, pin: Pin) -> int:
         """A new PIN begins anew."""

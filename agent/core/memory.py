@@ -43,6 +43,7 @@ class Timing:
     resume_timeout_ms: int = 300_000
     meter_record_every_ms: int = 60_000
     ask_timeout_ms: int = 1_500
+    contract_session_s: int = 86_400
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,12 +9,12 @@ from datetime import datetime
 from agent.core.answers import Answer
 from agent.core.budgets import Holdings, Lease
 from agent.core.credentials import CardDoubt, Credential
-from agent.core.facts import ClockSynchronised, PolicyRejected, RecordsQuarantined
+from agent.core.facts import ClockSynchronised, PolicyRejected, RecordsQuarantined, UseEnd
 from agent.core.history import History
 from agent.core.instants import ClockQuality
 from agent.core.overrides import Override
 from agent.core.policy import Policy, Token
-from agent.core.requests import NOTHING, Place, Told
+from agent.core.requests import NOTHING, Place, Signs, Told
 from agent.core.sessions import Session
 from agent.core.whereabouts import Fix
 
@@ -50,13 +50,26 @@ class Tapped:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecisionRequested:
-    """The gateway's own software asks whether this credential may charge; nothing is started."""
+    """The gateway's own software asks whether this credential may charge; nothing is started.
+
+    `signs`: the credential is a contract, and a yes takes it into use.
+    """
 
     request: str
     presented: Presented
     charger: str | None
     place: Place
     told: Told = NOTHING
+    signs: Signs | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContractReleased:
+    """The session for which this decision let a contract sign has ended, or nothing was signed."""
+
+    decision: str
+    reason: UseEnd
+    request: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -242,6 +255,7 @@ Observation = (
     Sighted
     | Tapped
     | DecisionRequested
+    | ContractReleased
     | ReaderFound
     | ReaderLost
     | Positioned

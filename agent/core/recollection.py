@@ -1,4 +1,4 @@
-"""Leases after a restart: as the newest grant found them, and all that records say was reserved and spent since. Pure.
+"""After a restart: contracts in use, and leases as the newest grant found them with all that was spent since. Pure.
 
 Finding those records in the journal is agent/past.py.
 """
@@ -10,7 +10,8 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from agent.core.budgets import Held, Holdings, LeaseUse
-from agent.core.facts import BudgetAsked, BudgetGranted, Fact, SessionAuthorised, SessionEnded
+from agent.core.contract_uses import ContractUse
+from agent.core.facts import BudgetAsked, BudgetGranted, ContractOpened, Fact, SessionAuthorised, SessionEnded
 
 
 def recalled(
@@ -33,6 +34,18 @@ def recalled(
         closed |= {use.lease for use in fact.closed} if isinstance(fact, BudgetAsked) else set()
     shut = {id: replace(each, closed=True) if id in closed else each for id, each in known.held.items()}
     return replace(known, held=MappingProxyType(shut))
+
+
+def use_of(opened: ContractOpened) -> ContractUse:
+    return ContractUse(
+        decision=opened.decision,
+        reference=opened.credential.reference,
+        vehicle=opened.vehicle,
+        began=opened.opened_at,
+        boot=opened.boot,
+        monotonic_ms=opened.monotonic_ms,
+        lasts_s=opened.lasts_s,
+    )
 
 
 def uses_of(fact: Fact) -> tuple[LeaseUse, ...]:

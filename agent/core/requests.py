@@ -81,6 +81,18 @@ NOTHING = Told()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Signs:
+    """A contract is to sign; `session` is what the vehicle's software calls its session.
+
+    `within` is the decision that took the contract into use, when this signature goes on with it: then it does not
+    stand in its own way, and opens nothing.
+    """
+
+    session: str | None = None
+    within: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Given:
     """What the driver was asked for and gave: what came of the PIN, and the odometer."""
 

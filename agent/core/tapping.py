@@ -36,7 +36,8 @@ from agent.core.pins import MOST_TRIES, PinState, tried
 from agent.core.policy import Token, TokenStatus
 from agent.core.presence import Crowd, Presence, Tap, anonymous, lay_already, look, reader_back
 from agent.core.reasons import Ground
-from agent.core.requests import NOTHING, Given, Place, Request, Told, Usage
+from agent.core.recollection import use_of
+from agent.core.requests import NOTHING, Given, Place, Request, Signs, Told, Usage
 from agent.core.rules import freshness_at, policy_age
 from agent.core.sessions import Phase, Session, priced_by, start
 from agent.core.sites import Sites
@@ -146,7 +147,7 @@ class Tapping:
         """Ask the backend if that is wanted, else decide, and do what follows."""
         asked, reader = replace(case.asked, heard=heard), case.reader
         claims = self._budgets.claims(asked, self._holder(asked), now)
-        decision = decide(asked, self._memory.state.policy, self._usage(asked, case.code, claims), now)
+        decision = decide(asked, self._memory.state.policy, self._usage(case, asked, claims, now), now)
         if isinstance(decision, AskBackend):
             return self._ask(case, first, now)
         self._budgets.note(claims, now)
@@ -158,7 +159,9 @@ class Tapping:
         waited_ms = case.waited_ms + now.monotonic_ms - case.since_ms
         made = self._made(asked, decision, case.trigger, waited_ms, uses, now)
         proofs = self._proofs(made, decision, ask, answer)
-        told = (*first, *proofs, made)
+        signs = case.signs if isinstance(decision, Granted) else None
+        opened = self._opened(signs, made, decision, now) if signs and isinstance(decision, Granted) else ()
+        told = (*first, *proofs, made, *opened)
         reply = Reply(request=case.request or "", decision_id=made.decision, decision=decision, session=None)
         match decision:
             case Granted() if reader is not None and asked.charger is not None:
@@ -339,8 +342,47 @@ class Tapping:
             waited_ms=0,
             since_ms=now.monotonic_ms,
             code=code,
+            signs=seen.signs,
         )
         return self._conclude(case, self._asking.before(asked, now), (*first, *wrong), now)
+
+    def released(self, seen: observations.ContractReleased, now: Instant) -> Effects:
+        """Told again, or of a decision that let nothing sign: it changes nothing."""
+        history = self._memory.state.history
+        use = history.use(seen.decision)
+        reply = (
+            Reply(request=seen.request, decision_id=seen.decision, decision=Granted(limits=Limits()), session=None)
+            if seen.request is not None
+            else None
+        )
+        answers = (reply,) if reply is not None else ()
+        if use is None or use.ended is not None:
+            return answers
+        ended = seen.reason is facts.UseEnd.ENDED
+        history = history.with_use_ended(use.decision, now.latest) if ended else history.without_use(use.decision)
+        self._memory.change(history=history)
+        return (Record(facts=(facts.ContractClosed(decision=use.decision, reason=seen.reason),)), *answers)
+
+    def _opened(
+        self, signs: Signs, made: facts.DecisionMade, granted: Granted, now: Instant
+    ) -> tuple[facts.ContractOpened, ...]:
+        """The contract is in use from the moment of the yes: two that ask at once are not both granted."""
+        if signs.within is not None:
+            return ()
+        most_s = self._memory.setup.timing.contract_session_s
+        limit_s = granted.limits.max_duration_s
+        opened = facts.ContractOpened(
+            decision=made.decision,
+            credential=made.credential,
+            vehicle=made.holder.vehicle,
+            opened_at=now.latest,
+            boot=now.boot,
+            monotonic_ms=now.monotonic_ms,
+            lasts_s=most_s if limit_s is None else min(most_s, limit_s),
+            session=signs.session,
+        )
+        self._memory.change(history=self._memory.state.history.with_use(use_of(opened)))
+        return (opened,)
 
     def _place(self, charger: str | None, told: Place, now: Instant) -> Place:
         """A charger that is configured is where the configuration says; nobody can tell it to be elsewhere."""
@@ -420,8 +462,10 @@ class Tapping:
             return 0
         return self._memory.state.history.wrong_in_a_row(driver.id, driver.pin)
 
-    def _usage(self, asked: Request, code: Override | None, claims: tuple[Claim, ...]) -> Usage:
-        history, token = self._memory.state.history, asked.credential.reference
+    def _usage(self, case: Pending, asked: Request, claims: tuple[Claim, ...], now: Instant) -> Usage:
+        history, token, code = self._memory.state.history, asked.credential.reference, case.code
+        goes_on = case.signs.within if case.signs is not None else None
+        uses = tuple(each for each in history.open_uses(now) if each.decision != goes_on)
         given = () if code is None or history.has_seen(code.id) else (code,)
         at_charger = self._memory.state.open_at(asked.charger) if asked.charger is not None else None
         wired = asked.charger in self._memory.setup.chargers
@@ -430,18 +474,20 @@ class Tapping:
                 each.id
                 for each in self._memory.state.open_sessions
                 if asked.credential.is_identity and each.credential.reference == asked.credential.reference
-            ),
+            )
+            + tuple(each.decision for each in uses if each.reference == token),
             sessions_of_vehicle=tuple(
                 each.id
                 for each in self._memory.state.open_sessions
                 if asked.vehicle is not None and each.holder.vehicle == asked.vehicle
-            ),
+            )
+            + tuple(each.decision for each in uses if asked.vehicle is not None and each.vehicle == asked.vehicle),
             session_at_charger=at_charger.id if at_charger is not None else None,
             charger_reachable=(asked.charger in self._memory.state.reachable)
             if wired or asked.reader is not None
             else True,
             storage_full=self._memory.state.storage_full,
-            past=self._memory.state.history.of(asked.credential.reference),
+            past=(*history.of(token), *history.past_uses_of(token, now)),
             known_since=self._memory.state.history.since,
             wrong_pins=self._wrong_pins(asked),
             last_odometer_km=self._memory.state.history.odometers_km.get(asked.vehicle or ""),

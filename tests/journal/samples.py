@@ -25,8 +25,11 @@ from agent.core.facts import (
     ClockStepped,
     ClockSynchronised,
     CodeTried,
+    ContractClosed,
+    ContractOpened,
     DecisionMade,
     EndReason,
+    GivenUp,
     Fact,
     Holder,
     JournalOpened,
@@ -40,6 +43,7 @@ from agent.core.facts import (
     ReaderFound,
     ReaderLost,
     RecordsQuarantined,
+    RecordsGivenUp,
     RecordsShed,
     SessionAuthorised,
     SessionContradicted,
@@ -52,6 +56,7 @@ from agent.core.facts import (
     SessionStarted,
     SessionStopRequested,
     Trigger,
+    UseEnd,
 )
 from agent.core.instants import ClockQuality, Instant
 from agent.core.overrides import MostCost
@@ -253,6 +258,17 @@ SAMPLES: tuple[Fact, ...] = (
         counter=7,
     ),
     CodeTried(credential=CARD, reader="front"),
+    ContractOpened(
+        decision="d-1",
+        credential=CARD,
+        vehicle="VAN-7",
+        opened_at=datetime(2026, 3, 2, 7, 30, tzinfo=UTC),
+        boot="0b2f9a5e-7c1d-4e8a-9f3b-6d5c4b3a2f10",
+        monotonic_ms=86_400_000,
+        lasts_s=86_400,
+        session="8F3A6C01D2E4B507",
+    ),
+    ContractClosed(decision="d-1", reason=UseEnd.ENDED),
     BudgetGranted(
         message=1_772_436_600,
         newest=41,
@@ -301,6 +317,14 @@ SAMPLES: tuple[Fact, ...] = (
     JournalOpened(reason="corrupt", predecessor="0f0e0d0c-0b0a-4908-8706-050403020100", salvaged=41),
     RecordsQuarantined(journal=JOURNAL, sequences=(4, 9), reasons=("too large", "unknown type")),
     RecordsShed(kind="session.metered", count=41, sessions=("s-1", "s-2"), reason="storage scarce"),
+    RecordsGivenUp(
+        what=GivenUp.ACKNOWLEDGED,
+        journal=JOURNAL,
+        first=1,
+        last=500,
+        count=500,
+        reason="little room: 61% of 1024 KiB used",
+    ),
     Checkpoint(jws="eyJhbGciOiJFUzI1NiJ9.e30.c2lnbmF0dXJl"),
 )
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
-from agent.core.facts import AgentStopped, PinTried, SessionSigned
+from agent.core.facts import AgentStopped, ContractClosed, ContractOpened, PinTried, SessionSigned, UseEnd
 from agent.core.pins import Pin
 from agent.core.sessions import Phase
 from agent.past import ended_lately, history_of
@@ -33,6 +33,25 @@ def test_wrong_pins_and_odometers_are_remembered(tmp_path: Path) -> None:
 
     assert history.wrong_in_a_row("anna", Pin(salt="5a", hash="")) == 2
     assert history.odometers_km == {"v-12": 120_000}
+
+
+def test_contracts_in_use_are_remembered_until_their_end(tmp_path: Path) -> None:
+    opened = [
+        ContractOpened(
+            decision=name, credential=CARD, vehicle="VAN-7", opened_at=MORNING, boot=an_instant().boot,
+            monotonic_ms=an_instant().monotonic_ms, lasts_s=3600,
+        )
+        for name in ("open", "ended", "never")
+    ]  # fmt: skip
+    closed = [ContractClosed(decision="ended", reason=UseEnd.ENDED),
+              ContractClosed(decision="never", reason=UseEnd.STORAGE)]  # fmt: skip
+    with open_journal(tmp_path) as journal:
+        journal.append(at(*opened, *closed))
+
+        history = history_of(journal)
+
+    assert [each.decision for each in history.open_uses(an_instant())] == ["open"]
+    assert [visit.began for visit in history.past_uses_of(CARD.reference, an_instant())] == [MORNING]
 
 
 def test_a_journal_that_replaces_another_knows_nothing_of_before(tmp_path: Path) -> None:
