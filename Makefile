@@ -105,8 +105,11 @@ peers: .peers/.made
 	@touch $@
 
 # One of them: make bench NAME=drain (make bench LIST=1 tells the names). Small and once: make bench QUICK=1
-# All of them, and `decisions`, need the other policy engines.
+# All of them, and `decisions`, need the other policy engines; `contracts` the foreign ISO 15118 stack's codec, or its
+# row says that it was not run.
 bench: needs $(VENV)/.dev $(if $(filter-out decisions,$(NAME)),,.peers/.made)
+	$(if $(LIST)$(filter-out contracts,$(NAME)),,@if sh .ci/interop-needs; then \
+	  $(MAKE) --no-print-directory .oracle/.made; fi)
 	$(BIN)/python -m tests.benchmarks.runner $(if $(NAME),--only $(NAME)) $(if $(QUICK),--quick) $(if $(LIST),--list)
 
 needs:

@@ -15,13 +15,14 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One figure. `ratio` is ours by the peer's, the median over pairs where they were taken in pairs.
+    """One figure. `ratio` is ours by the peer's, the median over pairs where they were taken in pairs. None where it
+    could not be taken, with the reason in the note: a row that is missing tells nobody anything.
 
     `target` is for people's eyes, in the table only; whether it is met is for them to judge, never for a test.
     """
 
     name: str
-    value: float
+    value: float | None
     unit: str
     peer: str | None = None
     peer_value: float | None = None
@@ -34,6 +35,10 @@ class Row:
         plain = asdict(self)
         del plain["target"]
         return {name: round(value, 4) if isinstance(value, float) else value for name, value in plain.items()}
+
+
+def not_run(name: str, unit: str, *, because: str, target: str = "") -> Row:
+    return Row(name=name, value=None, unit=unit, runs=0, note=f"NOT RUN: {because}", target=target)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

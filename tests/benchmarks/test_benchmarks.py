@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.benchmarks import runner
-from tests.benchmarks.measurement import Pairs, Row
+from tests.benchmarks.measurement import Bench, Pairs, Row
+from tests.benchmarks.subjects import contracts
 
 FIELDS = {"name", "value", "unit", "peer", "peer_value", "ratio", "runs", "note"}
 
@@ -30,7 +31,7 @@ def test_a_short_run_writes_rows_of_the_promised_shape(name: str, tmp_path: Path
     for row in rows:
         assert set(row) == FIELDS
         assert isinstance(row["name"], str)
-        assert isinstance(row["value"], int | float)
+        assert isinstance(row["value"], int | float) or row["note"].startswith("NOT RUN: ")
         assert isinstance(row["runs"], int)
         assert row["unit"]
         assert (row["peer"] is None) == (row["peer_value"] is None)
@@ -56,3 +57,20 @@ def test_the_target_is_for_the_table_only() -> None:
     row = Row(name="a", value=1.0, unit="s", runs=1, target="<= 2 s")
 
     assert set(row.to_json()) == FIELDS
+
+
+@pytest.mark.slow
+def test_what_cannot_be_measured_here_is_a_row_that_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(contracts, "ENVIRONMENT", tmp_path / "nowhere")
+    monkeypatch.setattr(contracts, "SOFTHSM", tmp_path / "nowhere.so")
+
+    rows = contracts.measure(Bench(folder=tmp_path, quick=True))
+
+    missing = {row.name: row.note for row in rows if row.value is None}
+    assert sorted(missing) == [
+        "EXI fragment of an AuthorizationReq",
+        "contract signature, SoftHSM2, p50",
+        "contract signature, SoftHSM2, p99",
+    ]
+    assert all(note.startswith("NOT RUN: ") for note in missing.values())
+    assert runner.table(rows).row_count == len(rows)
