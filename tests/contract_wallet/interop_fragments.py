@@ -1,6 +1,6 @@
 """Our bytes against those of a Java codec, our signatures and wrapped keys against a foreign stack's; random values.
 
-`ROAMKEY_INTEROP_CASES` of each kind (default 1000). Run by `make interop`; which is quicker, `make bench NAME=contracts`.
+`ROAMKEY_INTEROP_CASES` of each kind (default 1000). Run by `make interop`. Their speed is `make bench NAME=contracts`.
 """
 
 from __future__ import annotations
