@@ -12,6 +12,7 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 
 from agent.clock import Clock
+from agent.core.instants import Instant
 from agent.floor import FloorFile
 from agent.journal import Journal, StorageFull
 from agent.journal.space import RELIEVE_ABOVE
@@ -58,9 +59,10 @@ class JournalCare:
             log.warning("salvaged records of an earlier journal are ready to be delivered")
             self._store.wake_uplink()
         await self._piece_by_piece(lambda journal: journal.prune(keep=self._retain, now=self._clock.now()) > 0)
-        relieved = await self._piece_by_piece(relieve)
+        relieved = await self._piece_by_piece(lambda journal: relieve(journal, self._clock.now()))
         if relieved:
-            log.warning("little room: acknowledged records were deleted before their time")
+            log.warning("little room: records were deleted before their time; the journal says which")
+            self._store.wake_uplink()
 
     def note_time(self, *, at_least: timedelta = FLOOR_EVERY) -> None:
         """Keep over restarts what is proven to have passed."""
@@ -81,6 +83,6 @@ class JournalCare:
         return pieces
 
 
-def relieve(journal: Journal) -> bool:
+def relieve(journal: Journal, now: Instant) -> bool:
     """Acknowledged records go first, and early enough that they alone never cause a warning."""
-    return journal.space().fraction > RELIEVE_ABOVE and journal.relieve() > 0
+    return journal.space().fraction > RELIEVE_ABOVE and journal.relieve(now=now) > 0

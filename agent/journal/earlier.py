@@ -8,7 +8,7 @@ the backend lacks of them is delivered like the present journal's records; what 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from itertools import islice
@@ -60,6 +60,16 @@ class Earlier:
         return table_of(self.number)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pruned:
+    """What was deleted of one journal: between `first` and `last`, both included, `count` records."""
+
+    journal: str
+    first: int
+    last: int
+    count: int
+
+
 def table_of(number: int) -> str:
     return f"earlier_{int(number)}"
 
@@ -107,27 +117,21 @@ def hash_at(database: sqlite3.Connection, earlier: Earlier, sequence: int) -> st
     return bytes(row[0]).hex() if row is not None else None
 
 
-def acknowledge(
-    database: sqlite3.Connection, earlier: Earlier, acknowledged: int, quarantined: Mapping[int, str]
-) -> None:
+def acknowledge(database: sqlite3.Connection, earlier: Earlier, acknowledged: int) -> None:
     """In the caller's transaction."""
     database.execute("UPDATE predecessor SET acknowledged = ? WHERE number = ?", (acknowledged, earlier.number))
-    database.executemany(
-        "INSERT OR IGNORE INTO quarantined (journal, sequence, reason, body) "
-        f"SELECT ?, sequence, ?, body FROM {earlier.table} WHERE sequence = ?",
-        [(earlier.head.journal, reason, sequence) for sequence, reason in quarantined.items()],
-    )
 
 
-def prune(database: sqlite3.Connection, earlier: Earlier, oldest_kept: int | None, at_most: int) -> int:
-    """In the caller's transaction: the oldest acknowledged ones, then what the backend parted from; how many."""
+def prune(database: sqlite3.Connection, earlier: Earlier, oldest_kept: int | None, at_most: int) -> list[Pruned]:
+    """In the caller's transaction: the oldest acknowledged ones, then what the backend parted from."""
     through = _prunable(database, earlier, oldest_kept, at_most)
+    (first,) = database.execute(f"SELECT min(sequence) FROM {earlier.table}").fetchone()
     gone = database.execute(f"DELETE FROM {earlier.table} WHERE sequence <= ?", (through,)).rowcount
     left = database.execute(f"SELECT 1 FROM {earlier.table} LIMIT 1").fetchone()
     if left is None:
         database.execute(f"DROP TABLE {earlier.table}")
         database.execute("DELETE FROM predecessor WHERE number = ?", (earlier.number,))
-    return gone
+    return [Pruned(journal=earlier.head.journal, first=first, last=through, count=gone)] if gone else []
 
 
 def _prunable(database: sqlite3.Connection, earlier: Earlier, oldest_kept: int | None, at_most: int) -> int:

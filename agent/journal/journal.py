@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 from hashlib import sha256
 from math import ceil
 from pathlib import Path
@@ -25,6 +26,8 @@ from typing import Final, Protocol, Self
 from agent.core.facts import (
     Checkpoint,
     Fact,
+    GivenUp,
+    RecordsGivenUp,
     SessionEnded,
     SessionFact,
     SessionInterrupted,
@@ -33,17 +36,17 @@ from agent.core.facts import (
     SessionStopRequested,
 )
 from agent.core.instants import Instant
-from agent.journal import earlier
+from agent.journal import earlier, quarantine
 from agent.journal.ballast import BALLAST_BYTES, Ballast, free_bytes
 from agent.journal.copies import copy_out
 from agent.journal.divergence import part_ways
-from agent.journal.earlier import Adoption, Earlier
+from agent.journal.earlier import Adoption, Earlier, Pruned
 from agent.journal.errors import JournalError, StorageBroken, StorageFull
 from agent.journal.folder import JournalFolder
 from agent.journal.opening import Opened, chain, open_store, session_facts
 from agent.journal.salvage import parted
 from agent.journal.schema import PAGE_BYTES, carry_over, insert, is_full
-from agent.journal.space import MAX_BYTES, RESERVE, Space
+from agent.journal.space import KEPT_COPIES, MAX_BYTES, RESERVE, Space
 from agent.wire import CHECKPOINT_TYPE, Record, checkpoint_claims, hash_of, open_record, origin_of
 from sync.ports import Head, Sealed
 
@@ -56,6 +59,8 @@ MOST_HEADS: Final = 8
 
 # Deleted in one transaction, so that pruning never makes a tap wait; fewer where the WAL has no room for more.
 PRUNE_RECORDS = (500, 50, 5)
+# Fewer are not given up before their time: the record that tells it would take their place.
+FEWEST_RELIEVED: Final = 5
 
 
 class Signer(Protocol):
@@ -66,7 +71,8 @@ class Signer(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Statistics:
-    """For status and warnings. `tight`: no reserve is left, so new sessions should be refused.
+    """For status and warnings. `tight`: no reserve is left, so new sessions should be refused. `quarantined` counts all
+    that ever were, also those whose copies were given up.
 
     `backlog` counts what the backend has not acknowledged, also of the `earlier_journals`.
     """
@@ -85,12 +91,32 @@ class Statistics:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quarantined:
-    """A record that the backend could not take: kept whole, for good."""
+    """A record that the backend could not take: kept whole while there is room for it (quarantine.py)."""
 
     journal: str
     sequence: int
     reason: str
     body: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Telling:
+    """How a deletion before its time is recorded."""
+
+    what: GivenUp
+    why: str
+    now: Instant
+
+    def entry(self, gone: Pruned) -> tuple[Fact, Instant]:
+        fact = RecordsGivenUp(
+            what=self.what,
+            journal=gone.journal,
+            first=gone.first,
+            last=gone.last,
+            count=gone.count,
+            reason=self.why,
+        )
+        return fact, self.now
 
 
 class Journal:
@@ -208,11 +234,7 @@ class Journal:
 
         def work() -> None:
             self._database.execute("UPDATE about SET acknowledged = ?", (acknowledged,))
-            self._database.executemany(
-                "INSERT OR IGNORE INTO quarantined (journal, sequence, reason, body) "
-                "SELECT ?, sequence, ?, body FROM record WHERE sequence = ?",
-                [(journal, reason, sequence) for sequence, reason in quarantined.items()],
-            )
+            quarantine.keep(self._database, journal=journal, table="record", reasons=quarantined)
 
         # Essential too: what is acknowledged can be pruned, and pruning makes room.
         self._durably(work, essential=True)
@@ -226,7 +248,12 @@ class Journal:
         acknowledged = max(min(through, one.head.last), one.head.acknowledged)
         if acknowledged == one.head.acknowledged and not quarantined:
             return
-        self._durably(lambda: earlier.acknowledge(self._database, one, acknowledged, quarantined), essential=True)
+
+        def work() -> None:
+            earlier.acknowledge(self._database, one, acknowledged)
+            quarantine.keep(self._database, journal=journal, table=one.table, reasons=quarantined)
+
+        self._durably(work, essential=True)
         self._earlier_known = None
 
     def adopt(self) -> bool:
@@ -294,40 +321,59 @@ class Journal:
         """
         if not now.trusted:
             return 0
-        return self._pruned(int((now.utc - keep).timestamp()))
+        return self._pruned(int((now.utc - keep).timestamp()), None)
 
-    def relieve(self) -> int:
-        """Under pressure: delete acknowledged records, oldest first, however young, a bounded number; how many.
+    def relieve(self, *, now: Instant) -> int:
+        """Under pressure: delete what may go before its time, a bounded number; how many. A record made in the same
+        transaction tells what and why.
 
+        First copies of quarantined records beyond their share, then acknowledged records, oldest first, however young.
         What an open session needs to go on after a restart is kept apart, so that it cannot hold up everything.
         """
-        return self._pruned(None)
+        space = self.space()
+        why = f"little room: {space.in_words}"
+        most_bytes = int(space.room_bytes * KEPT_COPIES)
+        copies = self._delete(
+            lambda: quarantine.trim(self._database, most_bytes=most_bytes, at_most=PRUNE_RECORDS[0]),
+            _Telling(what=GivenUp.COPIES, why=why, now=now),
+        )
+        return copies or self._pruned(None, _Telling(what=GivenUp.ACKNOWLEDGED, why=why, now=now))
 
-    def _pruned(self, oldest_kept: int | None) -> int:
+    def _pruned(self, oldest_kept: int | None, telling: _Telling | None) -> int:
         for at_most in PRUNE_RECORDS:
             with suppress(StorageFull):
-                count = self._prune_earlier(oldest_kept, at_most) or self._prune(oldest_kept, at_most)
+                count = self._prune_earlier(oldest_kept, at_most, telling)
+                count = count or self._prune(oldest_kept, at_most, telling)
                 return count or self._folder.remove_adopted(older_than_s=oldest_kept)
         raise StorageFull(f"not even room to prune the journal in {self._folder.path}: free some space there")
 
-    def _prune_earlier(self, oldest_kept: int | None, at_most: int) -> int:
+    def _prune_earlier(self, oldest_kept: int | None, at_most: int, telling: _Telling | None) -> int:
         if self._adopts:
             return 0
         count = 0
         for one in self._earlier():
-            gone: list[int] = []
-            self._durably(
-                lambda one=one, gone=gone: gone.append(  # type: ignore[misc]
-                    earlier.prune(self._database, one, oldest_kept, at_most)
-                ),
-                essential=True,
-            )
-            count += gone[-1]
+            count += self._delete(partial(earlier.prune, self._database, one, oldest_kept, at_most), telling)
         if count:
             self._earlier_known = None
         return count
 
-    def _prune(self, oldest_kept: int | None, at_most: int) -> int:
+    def _delete(self, work: Callable[[], list[Pruned]], telling: _Telling | None) -> int:
+        """In one transaction with the records that tell it; how many."""
+        gone: list[Pruned] = []
+        told: list[Sealed] = []
+
+        def both() -> None:
+            gone[:] = work()
+            entries = [] if telling is None else [telling.entry(each) for each in gone]
+            told[:] = chain(entries, head=self._head, source=self._source)
+            insert(self._database, entries, told)
+
+        self._durably(both, essential=True)
+        if told:
+            self._head = replace(self._head, last=told[-1].sequence, hash=hash_of(told[-1].body))
+        return sum(each.count for each in gone)
+
+    def _prune(self, oldest_kept: int | None, at_most: int, telling: _Telling | None) -> int:
         with self._reading() as database:
             first_open = database.execute("SELECT min(sequence) FROM open_session").fetchone()[0]
             limit = min(self._head.acknowledged, self._head.last - 1, self._head.first + at_most - 1)
@@ -340,16 +386,17 @@ class Journal:
                 ).fetchone()
         through = limit if young is None else young[0] - 1
         base_hash = self.hash_at(through)
-        if through < self._head.first or base_hash is None:
+        first, count = self._head.first, through - self._head.first + 1
+        if count < (1 if telling is None else FEWEST_RELIEVED) or base_hash is None:
             return 0
 
-        def work() -> None:
+        def work() -> list[Pruned]:
             carry_over(self._database, through)
             self._database.execute("DELETE FROM record WHERE sequence <= ?", (through,))
             self._database.execute("UPDATE about SET base_sequence = ?, base_hash = ?", (through, base_hash))
+            return [Pruned(journal=self._head.journal, first=first, last=through, count=count)]
 
-        self._durably(work, essential=True)
-        count = through - self._head.first + 1
+        self._delete(work, telling)
         self._head = replace(self._head, first=through + 1)
         return count
 
@@ -417,9 +464,8 @@ class Journal:
 
     def statistics(self) -> Statistics:
         with self._reading() as database:
-            quarantined, open_count = database.execute(
-                "SELECT (SELECT count(*) FROM quarantined), (SELECT count(*) FROM open_session)"
-            ).fetchone()
+            open_count = database.execute("SELECT count(*) FROM open_session").fetchone()[0]
+            quarantined = quarantine.total(database)
         files = (self._folder.database, self._folder.wal)
         return Statistics(
             journal=self._head.journal,

@@ -84,6 +84,14 @@ MIGRATIONS: Final = (
         agreed INTEGER
     ) STRICT;
     """,
+    # Copies of quarantined records that were given up (quarantine.py): the highest sequence of each journal, how many.
+    """
+    CREATE TABLE given_up_copies (
+        journal TEXT PRIMARY KEY,
+        through INTEGER NOT NULL,
+        count INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    """,
 )
 
 CURRENT_VERSION: Final = len(MIGRATIONS)

@@ -16,6 +16,8 @@ MAX_BYTES: Final = 256 * 1024 * 1024
 RESERVE: Final = 0.05
 # Acknowledged records are pruned, however young, while more than this is used.
 RELIEVE_ABOVE: Final = 0.60
+# What of the room copies of quarantined records may keep then.
+KEPT_COPIES: Final = 0.05
 # A level is left again only this far below where it began: no news of every record at its edge.
 HYSTERESIS: Final = 0.03
 

@@ -184,6 +184,7 @@ def _impatient(settings: Any, port: int) -> Any:
 def _tell_what_is_durable(told: Told) -> None:
     """Said after the journal's own methods have returned, before anybody else learns it."""
     opened, append, acknowledge = Journal.open.__func__, Journal.append, Journal.acknowledge  # type: ignore[attr-defined]
+    relieve = Journal.relieve
 
     def open_and_tell(cls: type[Journal], *args: Any, **kwargs: Any) -> Journal:
         journal: Journal = opened(cls, *args, **kwargs)
@@ -200,12 +201,20 @@ def _tell_what_is_durable(told: Told) -> None:
                 told(f"ended {fact.session}")
         return sealed
 
+    def relieve_and_tell(self: Journal, *, now: Instant) -> int:
+        before = self.head().last
+        count = relieve(self, now=now)
+        if self.head().last > before:
+            told(f"sealed {self.head().last} {self.head().hash}")
+        return count
+
     def acknowledge_and_tell(self: Journal, **kwargs: Any) -> None:
         acknowledge(self, **kwargs)
         told(f"acknowledged {self.head().acknowledged}")
 
     Journal.open = classmethod(open_and_tell)  # type: ignore[assignment, method-assign]
     Journal.append = append_and_tell  # type: ignore[method-assign]
+    Journal.relieve = relieve_and_tell  # type: ignore[method-assign]
     Journal.acknowledge = acknowledge_and_tell  # type: ignore[method-assign]
 
 
@@ -351,7 +360,7 @@ async def keep_house(runtime: Runtime, chance: random.Random, order: Order) -> N
         with contextlib.suppress(StorageFull):
             await runtime.store.ask(lambda journal: journal.prune(keep=timedelta(0), now=now))  # noqa: B023
             if chance.random() < 0.3:
-                await runtime.store.ask(lambda journal: journal.relieve())
+                await runtime.store.ask(lambda journal: journal.relieve(now=now))  # noqa: B023
             if chance.random() < 0.5:
                 await runtime.store.ask(lambda journal: journal._fold())
 

@@ -105,7 +105,7 @@ def test_a_full_journal_that_is_damaged_still_fits_beside_the_new_one(tmp_path: 
                 journal.append(at(a_refusal()))
         assert journal.statistics().size_bytes < 2 * 2**20
         journal.acknowledge(journal=earlier.journal, through=earlier.last, quarantined={})
-        while journal.relieve():
+        while journal.relieve(now=an_instant()):
             pass
         journal.append(at(*[a_refusal()] * 20))
 
