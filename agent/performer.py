@@ -26,7 +26,7 @@ from agent.core.effects import (
     StopCharging,
     WakeAt,
 )
-from agent.core.facts import Fact
+from agent.core.facts import Fact, OverrideUsed
 from agent.core.instants import Instant
 from agent.journal import StorageFull
 from agent.samples import Samples
@@ -56,6 +56,7 @@ class Performer:
     """`after` is told of each effect once it is done: crash tests kill the process there.
 
     `on_reply` and `wake_at` are set by the service, `on_ask` by whoever can ask the backend: without one, silence.
+    `on_code` is told how far break-glass codes are used up.
     """
 
     store: Store
@@ -66,6 +67,7 @@ class Performer:
     on_records: Callable[[Sequence[Sealed]], None]
     on_reply: Callable[[Reply], None] = lambda reply: None
     on_ask: Callable[[Ask], None] = lambda ask: None
+    on_code: Callable[[int], None] = lambda counter: None
     wake_at: Callable[[int], None] = lambda monotonic_ms: None
     after: Callable[[Effect], None] = lambda effect: None
     samples: Samples = field(default_factory=Samples)
@@ -91,6 +93,9 @@ class Performer:
         entries = [(fact, now) for record in records for fact in record.facts]
         if any(record.urgent for record in records):
             await self._store(entries)
+            for fact, _ in entries:
+                if isinstance(fact, OverrideUsed) and fact.counter is not None:
+                    self.on_code(fact.counter)
         else:
             self.samples.hold(entries)
         for effect in effects:

@@ -59,6 +59,7 @@ from agent.past import ended_lately, history_of, holdings_of
 from agent.performer import Performer
 from agent.reader_lines import line_of
 from agent.service import Service
+from agent.spent_codes import SpentCodes
 from agent.store import Store
 from agent.thrift import give_back
 from agent.updates import PolicyUpdates
@@ -107,6 +108,7 @@ class Runtime:
         proven = floor.read()
         if proven is not None:
             self.clock.raise_floor(proven)
+        self.spent_codes = SpentCodes(config.state_folder / "break-glass.spent")
         self.store = Store()
         self.care = JournalCare(
             store=self.store,
@@ -149,6 +151,7 @@ class Runtime:
                 chargers=self.chargers,
                 spawn=self._spawn,
                 on_records=self._on_records,
+                on_code=self.spent_codes.note,
                 after=after,
             ),
             clock=self.clock,
@@ -260,7 +263,7 @@ class Runtime:
             )
         self.service.owes_time = await self.store.ask(partial(sealed_in_doubt, boot=self.clock.now().boot))
         sessions = (*await self.store.ask(ended_lately), *await self.store.ask(open_sessions))
-        history = await self.store.ask(history_of)
+        history = self.spent_codes.remembered(await self.store.ask(history_of))
         holdings = await self.store.ask(holdings_of)
         woken = observations.Woken(version=VERSION, sessions=sessions, history=history, holdings=holdings)
         await self.service.handle(woken)
