@@ -162,6 +162,7 @@ async def watch(profile: Profile, port: str, seconds: float | None) -> int:
     from drivers.readers.reader import ReaderFound, ReaderLost, Seen
 
     before: list[tuple[Card, ...]] = [()]
+    found: list[str] = []
 
     def told_of(event: ReaderEvent) -> None:
         match event:
@@ -170,6 +171,7 @@ async def watch(profile: Profile, port: str, seconds: float | None) -> int:
                     output.say("\n".join(f"card      {line(card)}" for card in cards))
                 before[0] = cards
             case ReaderFound():
+                found.append(event.model)
                 output.say(f"ready     {event.model}, firmware {event.firmware}")
                 for finding in event.findings:
                     output.say(f"finding   {finding}")
@@ -181,7 +183,9 @@ async def watch(profile: Profile, port: str, seconds: float | None) -> int:
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await reader.run(lambda event: _in_loop(loop, told_of, event))
-    return output.OK
+    if not found:
+        output.complain("no reader was there: `roamkey doctor` lists what is plugged in and what is in its way")
+    return output.OK if found else output.UNAVAILABLE
 
 
 def _in_loop(loop: asyncio.AbstractEventLoop, tell: Any, event: ReaderEvent) -> None:

@@ -122,6 +122,16 @@ def test_a_device_is_tried_and_its_cards_are_masked(tmp_path: Path, capsys: pyte
     assert told[-1] == "card      62••••••••  em4100  static"
 
 
+def test_a_device_that_is_not_there_is_an_error_and_sends_to_the_doctor(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    port = str(tmp_path / "nothing")
+    assert main(["profiles", "try", "readers/rdm6300", "--port", port, "--seconds", "0.1"]) == 69
+    told = capsys.readouterr()
+    assert told.out.startswith("lost ")
+    assert "roamkey doctor" in told.err
+
+
 @pytest.mark.parametrize("port", [["--port", "/dev/x", "--bytes", "y"], []])
 def test_a_try_wants_either_a_device_or_bytes(port: list[str], capsys: pytest.CaptureFixture[str]):
     assert main(["profiles", "try", "readers/rdm6300", *port]) == 64
