@@ -205,6 +205,7 @@ def test_a_profile_extends_a_shipped_one_and_says_only_what_differs(tmp_path: Pa
     [
         ('extends = "readers/nobody"', "there is no shipped profile 'readers/nobody'"),
         ('extends = ["readers/rdm6300"]', "there is no shipped profile"),
+        ('extends = "readers/stronglink_sl032"', "extends another one; one level is all there is"),
         ("id = ", "not TOML"),
         ("#" * 300_000, "longer than 262144 bytes"),
     ],
