@@ -13,7 +13,7 @@ from decimal import ROUND_CEILING, Decimal
 
 from agent.core.budgets import MICRO, Budget, Holdings, LeaseUse, Scope, Unit, bound
 from agent.core.instants import Instant
-from agent.core.limits import Limits
+from agent.core.limits import UNKNOWN_POWER_W, Limits
 from agent.core.prices import HOUR_S, KWH, ZERO, CostLimit, Prices, running
 from agent.core.reasons import ReasonCode
 from agent.core.requests import Request
@@ -22,7 +22,6 @@ from agent.core.tariff.tariffs import Basis
 from agent.core.tariff.worst_case import worst_case
 
 STOP_S = 5  # from the order to stop to the stop; chargers answer in one to three seconds
-UNKNOWN_POWER_W = 350_000  # what the largest public chargers of today deliver
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from agent.core.sessions import Session
 
 HOUR_MS = 3_600_000
+UNKNOWN_POWER_W = 350_000  # what the largest public chargers of today deliver
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,9 +67,11 @@ def near_its_cost(session: Session, now: Instant, duration_ms: int, within_ms: i
 
 def progress_of(session: Session, now: Instant, duration_ms: int) -> Progress:
     power_w = max(0, session.power_w or 0)
-    if session.reserved and power_w > 0:
+    if session.reserved and session.power_w != 0:
         # What was reserved must never be passed: until the next reading it may be as much as the charger is rated for.
-        power_w = max(power_w, session.place.power_w or 0)
+        # A charger that does not tell its power is not one that pauses.
+        unknown_w = UNKNOWN_POWER_W if session.power_w is None else 0
+        power_w = max(power_w, unknown_w if session.place.power_w is None else session.place.power_w)
     since_ms = now.monotonic_ms - session.metered_ms if session.metered_ms is not None else 0
     expected = Decimal(power_w * max(0, since_ms)) / HOUR_MS
     return Progress(energy_wh=session.energy_wh + expected, power_w=power_w, duration_ms=duration_ms)

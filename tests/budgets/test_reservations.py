@@ -73,6 +73,23 @@ def test_a_session_is_stopped_inside_its_reservation_at_what_the_charger_is_rate
     assert yard.agent.state.holdings.held["lease-1"].consumed <= 20_000
 
 
+def test_a_charger_that_does_not_tell_its_power_is_taken_to_charge_at_what_it_is_rated_for():
+    yard = lent(a_lease(amount=20_000, per_session=20_000))
+    yard.taps()
+    yard.started(yard.session, 1_000)
+    yard.metered(1_000 + 19_900, yard.session, power_w=None)
+    assert of(StopCharging, yard.tick_after(seconds=10)) == []
+    assert of(StopCharging, yard.tick_after(seconds=2))
+
+
+def test_a_car_that_pauses_near_the_end_of_its_reservation_is_left_to_pause():
+    yard = lent(a_lease(amount=20_000, per_session=20_000))
+    yard.taps()
+    yard.started(yard.session, 1_000)
+    yard.metered(1_000 + 19_900, yard.session, power_w=0)
+    assert of(StopCharging, yard.tick_after(seconds=60)) == []
+
+
 def test_money_is_reserved_by_the_worst_case_and_settled_by_the_cost():
     yard = a_lending_yard(MONEY, group={"max_energy_wh": 40_000}, prices={"bay": prices("0.50")})
     yard.tell(a_grant(A_MONEY_LEASE))
