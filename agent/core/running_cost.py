@@ -31,6 +31,7 @@ from agent.core.tariff.tariffs import Basis, Component, Dimension, Element, Phas
 from agent.core.tariff.worst_case import Ceiling, ceilings, held
 
 HOUR_MS = Decimal(3_600_000)
+A_MOMENT_MS = 1_000  # clocks of a charger's last reading and of its stop; no pause is told by so little
 MOST_PERIODS = 500  # a car that pauses every minute for a day; what comes later is added to a period of the same price
 PICKED = (Dimension.ENERGY, Dimension.TIME, Dimension.PARKING_TIME, Dimension.FLAT)
 
@@ -190,7 +191,7 @@ def _piece(tally: Tally, bill: Bill, span_ms: int, added_wh: int, power_w: int |
     average_kw = kwh * HOUR_S / seconds if seconds > 0 else None
     told_kw = None if power_w is None else Decimal(max(0, power_w)) / 1000
     power_kw = told_kw if told_kw is not None else average_kw
-    charging = added_wh > 0
+    charging = added_wh > 0 or _goes_on(tally, span_ms, power_w)
     return Slice(
         period=len(tally.periods),
         start=start,
@@ -203,6 +204,17 @@ def _piece(tally: Tally, bill: Bill, span_ms: int, added_wh: int, power_w: int |
         elapsed_before_s=Decimal(tally.duration_ms) / 1000,
         power_kw=None if power_kw is None else Reading(trough=power_kw, peak=power_kw),
     )
+
+
+def _goes_on(tally: Tally, span_ms: int, power_w: int | None) -> bool:
+    """No energy was added, and it is no pause for all that.
+
+    Power flows that a meter of whole Wh would show, so that this one counts in larger steps; or hardly any time has
+    passed: a stop that follows its last reading must not cost a step of parking.
+    """
+    if (power_w or 0) * span_ms >= HOUR_MS:
+        return True
+    return span_ms < A_MOMENT_MS and bool(tally.picks) and tally.picks[-1][1]
 
 
 def _with(tally: Tally, part: Slice, bill: Bill) -> Tally:

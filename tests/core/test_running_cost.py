@@ -131,6 +131,29 @@ def test_local_hours_and_the_time_of_standing_have_their_own_prices() -> None:
     assert round(cost, 2) == Decimal("5.00")
 
 
+STANDING = a_quote([a_component("ENERGY", "0.50"), a_component("PARKING_TIME", "6", step=900)])
+
+
+def test_a_meter_that_counts_in_large_steps_does_not_make_a_pause_while_power_flows() -> None:
+    yard = charging(STANDING)
+    for minute, steps in enumerate((0, 1, 1, 2, 2, 3)):  # tenths of a kWh at 3.6 kW: every other minute shows nothing
+        yard.passes(minutes=1)
+        yard.metered(1_000 + 100 * steps, yard.session, power_w=3_600)
+        assert gross(yard) == Decimal("0.06") * steps, minute
+    yard.passes(minutes=1)
+    yard.metered(1_300, yard.session, power_w=0)
+    assert gross(yard) == Decimal("0.18") + Decimal("1.8")
+
+
+def test_a_stop_that_follows_its_last_reading_costs_no_step_of_parking() -> None:
+    bill = bill_by(STANDING, None, datetime(2026, 3, 2, 9, tzinfo=UTC))
+    assert bill is not None
+    read = counted(Tally(), bill, duration_ms=1_799_600, energy_wh=5_000, power_w=11_000)
+
+    assert cost_of(counted(read, bill, duration_ms=1_800_000, energy_wh=5_000), bill).net == Decimal("2.5")
+    assert cost_of(counted(read, bill, duration_ms=1_801_000, energy_wh=5_000), bill).net == Decimal("4.0")
+
+
 def test_an_interval_that_crosses_a_price_is_cut_there() -> None:
     first = restricted([a_component("ENERGY", "0.20", vat="0")], max_kwh=5)
     yard = charging(a_quote(first, [a_component("ENERGY", "1.00", vat="0")]))
