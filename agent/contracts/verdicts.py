@@ -1,4 +1,4 @@
-"""A verdict on a contract as a JSON document: for the command line, the local API and the journal."""
+"""A verdict on a contract as a JSON document, for the command line and the local API. No journal holds it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from agent.core.contracts.verification import Verdict
 
 
 def verdict_document(verdict: Verdict) -> dict[str, Any]:
-    """Holds the eMAID in clear, since that is what was asked about. The journal masks it."""
+    """Holds the eMAID in clear, since that is what was asked about: whoever keeps it has to mask it."""
     return {
         "outcome": verdict.outcome,
         "codes": {"iso15118-2": verdict.codes.iso2, "iso15118-20": verdict.codes.iso20},

@@ -174,6 +174,21 @@ def test_a_known_revocation_never_lapses() -> None:
     assert flaws(judge(newer_good, *SUBS_GOOD, bundle=a_bundle(), remembered=first.revoked)) == {Flaw.REVOKED}
 
 
+def test_a_revocation_from_the_future_counts_although_a_good_word_from_there_does_not() -> None:
+    """Their clock or ours is wrong, and which one nobody knows: what errs must err to the refusal."""
+    ahead = NOW + 2 * DAY
+    key = hash_data(LEAF.certificate, SUB_2.certificate).revocation_key
+    good = an_ocsp_response(LEAF)
+    verdicts = (
+        judge(an_ocsp_response(LEAF, status=REVOKED, this_update=ahead), good, *SUBS_GOOD),
+        judge(good, *SUBS_GOOD, bundle=a_bundle(revoked=frozenset({key}), revoked_as_of=ahead)),
+    )
+
+    assert [flaws(each) for each in verdicts] == [{Flaw.REVOKED}] * 2
+    assert [each.revoked for each in verdicts] == [{key}] * 2
+    assert flaws(judge(an_ocsp_response(LEAF, this_update=ahead), *SUBS_GOOD)) == {Flaw.NO_EVIDENCE}
+
+
 def test_a_stranger_cannot_revoke() -> None:
     forged = an_ocsp_response(LEAF, status=REVOKED, signer=STRANGER)
     verdict = judge(forged, an_ocsp_response(LEAF), *SUBS_GOOD)

@@ -54,7 +54,8 @@ class TrustBundle:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ladder:
-    """How old the evidence against a revocation may be; between the two the offline limits apply."""
+    """How old the evidence against a revocation may be; between the two the verdict is marked, and the asker's limits
+    for charging offline are to apply."""
 
     fresh_for: timedelta = timedelta(days=7)
     usable_for: timedelta = timedelta(days=30)

@@ -63,10 +63,11 @@ class AnchorSeen:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """Everything that was found, for the record. `flaws` is every failed check; `doubts` refuse nothing.
+    """Everything that was found. `flaws` is every failed check; `doubts` refuse nothing. It is answered to whoever
+    asked and written to no journal: the charge that may follow is the caller's, and so is its record.
 
-    `rung` FRESH or STALE: on STALE the shell applies its offline limits and marks the session. `revoked` are
-    revocations that were proven just now, for the shell to remember for ever.
+    `rung` FRESH or STALE: on STALE whoever asked is to apply its own limits for charging offline (which no limit here
+    stands for) and to mark the session. `revoked` are revocations that were proven just now, to be remembered for ever.
     """
 
     flaws: tuple[Finding, ...]
@@ -98,7 +99,7 @@ class Verdict:
 
     @property
     def revocation_unverified(self) -> bool:
-        """Accepted within the offline limits only: the evidence is old, or the clock cannot tell its age."""
+        """Accepted within the asker's offline limits only: the evidence is old, or the clock cannot tell its age."""
         return self.rung is not Rung.FRESH
 
 
@@ -266,7 +267,10 @@ def _doubts(case: Case, contract: Emaid | None, rung: Rung) -> Iterator[Finding]
             code=Doubt.VALIDITY_UNKNOWN, detail="the clock is untrusted: nobody can say that this is valid now"
         )
     if rung is Rung.STALE:
-        yield Finding(code=Doubt.EVIDENCE_STALE, detail="the word on revocations is not fresh: offline limits apply")
+        yield Finding(
+            code=Doubt.EVIDENCE_STALE,
+            detail="the word on revocations is not fresh: accept within limits for charging offline only",
+        )
     if case.use.names_a_contract and not leaf.uses("key_agreement"):
         yield _doubt(
             leaf, Doubt.KEY_AGREEMENT_MISSING, "without keyAgreement this contract cannot be updated (V2G2-822)"
