@@ -8,17 +8,19 @@ before is where the next run begins. A finding that is mended becomes a file in 
 from __future__ import annotations
 
 import argparse
+import itertools
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-from tests.fuzz.targets import REGRESSIONS, TARGETS
+from tests.fuzz.targets import LARGEST_PEAK_BYTES, REGRESSIONS, TARGETS
 
 FOUND = Path("build/fuzz")
 LARGEST_BYTES = 8192
 SLOWEST_MS = 50  # of processor time; half of it again is a machine's own moods
-MEMORY_MB = 1024
+MEMORY_MB = 1024  # of the whole process
+MEMORY_EVERY = 500  # inputs: tracing each would make them all slow
 
 
 def main() -> int:
@@ -49,8 +51,9 @@ def survives(name: str, arguments: argparse.Namespace) -> bool:
     for number, seed in enumerate(TARGETS[name]().seeds):
         (corpus / f"seed-{number}").write_bytes(seed)
     limit = f"-runs={arguments.runs}" if arguments.runs else f"-max_total_time={arguments.seconds}"
-    command = [sys.executable, "-m", "tests.fuzz.campaign", "--guide", name, str(corpus), limit, f"-max_len={LARGEST_BYTES}"]
-    command += ["-timeout=10", f"-rss_limit_mb={MEMORY_MB}", f"-artifact_prefix={folder}/", f"-seed={arguments.seed}"]
+    command = [sys.executable, "-m", "tests.fuzz.campaign", "--guide", name, str(corpus), limit]
+    command += [f"-max_len={LARGEST_BYTES}", "-timeout=10", f"-rss_limit_mb={MEMORY_MB}"]
+    command += [f"-artifact_prefix={folder}/", f"-seed={arguments.seed}"]
     command += ["-print_final_stats=1", *(str(each) for each in [REGRESSIONS / name] if each.is_dir())]
     began = time.monotonic()
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
@@ -70,7 +73,11 @@ def guide(name: str, options: list[str]) -> None:
     with atheris.instrument_imports(include=["agent", "drivers", "sync", "firmware_profiles"]):
         target = TARGETS[name]()
 
+    fed = itertools.count(1)
+
     def once(data: bytes) -> None:
+        if next(fed) % MEMORY_EVERY == 0 and (peak := target.peak_bytes(data)) > LARGEST_PEAK_BYTES:
+            raise MemoryError(f"{peak:,} bytes of memory for {len(data)} of input")
         began = time.thread_time_ns()
         target.feed(data)
         took_ms = (time.thread_time_ns() - began) / 1e6

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import tracemalloc
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from pathlib import Path
 TESTS = Path(__file__).parents[1]
 GOLDEN = TESTS / "golden"
 REGRESSIONS = Path(__file__).with_name("regressions")
+LARGEST_PEAK_BYTES = 10_000_000  # of one input
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +31,15 @@ class Target:
     def feed(self, data: bytes) -> None:
         with suppress(*self.refusals):
             self.parse(data)
+
+    def peak_bytes(self, data: bytes) -> int:
+        """The most of Python's memory that this input takes at once."""
+        tracemalloc.start()
+        try:
+            self.feed(data)
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
 
 
 def record() -> Target:
@@ -260,6 +271,31 @@ def emaid() -> Target:
     return Target(parse=parse, refusals=(NotAnIdentifier,), seeds=(b"DE-8AA-001234567-0", b"DE8AA0012345670"))
 
 
+def evse_id() -> Target:
+    from agent.core.contracts.evse_id import read_evse_id
+    from agent.core.contracts.identifiers import NotAnIdentifier
+
+    def parse(data: bytes) -> None:
+        """What is accepted is accepted again in its canonical form, and is the same."""
+        read = read_evse_id(data.decode("utf-8", "replace"))
+        if read_evse_id(read.canonical).canonical != read.canonical:
+            raise AssertionError(f"{read.canonical} is not canonical")
+
+    return Target(parse=parse, refusals=(NotAnIdentifier,), seeds=(b"DE*AB7*E840*6487", b"+49*810*000*438"))
+
+
+def pcid() -> Target:
+    from agent.core.contracts.identifiers import NotAnIdentifier
+    from agent.core.contracts.pcid import read_pcid
+
+    def parse(data: bytes) -> None:
+        read = read_pcid(data.decode("utf-8", "replace"))
+        if read_pcid(read.canonical).canonical != read.canonical:
+            raise AssertionError(f"{read.canonical} is not canonical")
+
+    return Target(parse=parse, refusals=(NotAnIdentifier,), seeds=(b"WMI1234567890ABCD", b"WMI-1234567890ABCD-X"))
+
+
 def installation() -> Target:
     from agent.contracts.messages import MessageUnfit, read_installation
     from tests.contract_wallet.provisioning import a_response
@@ -480,7 +516,8 @@ TARGETS: dict[str, Callable[[], Target]] = {
     for function in (
         record, backend_record, batch, hello, acknowledgement, question, answer, override, ceilings, token,
         public_key, policy, sites, trust, root_metadata,
-        certificate, pem, contract_chain, ocsp_response, revocation_list, exi_request, emaid, installation,
+        certificate, pem, contract_chain, ocsp_response, revocation_list, exi_request,
+        emaid, evse_id, pcid, installation,
         meter_record, meter_signature, gpsd_report,
         tariff, charge_record, configuration, profile, charger_line, reader_frames,
         card_blocks, card_answer, tag_message,

@@ -8,7 +8,7 @@ from functools import cache
 
 import pytest
 
-from tests.fuzz.targets import REGRESSIONS, TARGETS, Target
+from tests.fuzz.targets import LARGEST_PEAK_BYTES, REGRESSIONS, TARGETS, Target
 
 DAMAGED = 150
 SLOWEST_S = 1.0  # of one input; the long run looks closer
@@ -35,6 +35,19 @@ def test_damaged_seeds_are_refused_or_understood_and_break_nothing(name: str) ->
         began = time.thread_time()
         target.feed(data)
         assert time.thread_time() - began < SLOWEST_S, data
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_no_input_takes_ten_megabytes(name: str) -> None:
+    target, rng = opened(name), random.Random(name)
+    for data in (*target.seeds[:3], *(damaged(rng.choice(target.seeds), rng) for _ in range(3))):
+        target.feed(data)  # what is imported and cached by the first is not the input's
+        assert target.peak_bytes(data) < LARGEST_PEAK_BYTES, data
+
+
+def test_an_input_that_takes_memory_is_noticed() -> None:
+    greedy = Target(parse=lambda data: bytes(LARGEST_PEAK_BYTES + len(data)), seeds=(b"a",))
+    assert greedy.peak_bytes(b"a") > LARGEST_PEAK_BYTES
 
 
 def test_what_once_broke_a_parser_breaks_it_no_more() -> None:
