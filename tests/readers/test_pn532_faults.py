@@ -139,19 +139,6 @@ def test_a_killed_process_leaves_a_reader_that_the_next_one_can_use_at_once(chip
     run(scenario)
 
 
-@pytest.mark.slow
-def test_a_chip_that_a_dead_program_left_at_921600_baud_is_back_within_250_ms(tmp_path: Path):
-    """The best of a few tries: what is shown is our waiting, not how busy the machine is."""
-
-    async def scenario() -> float:
-        with Pn532Simulator(link=tmp_path / "reader") as chip:
-            chip.wedge_at_baud(921_600)
-            async with watched(a_reader(chip)) as witness:
-                return await witness.until(lambda w: bool(w.found))
-
-    assert min(asyncio.run(asyncio.wait_for(scenario(), 60)) for _ in range(5)) < 0.25
-
-
 def test_unplugged_in_mid_answer_and_plugged_in_again_it_reads_on(chip: Pn532Simulator):
     async def scenario():
         async with watched(a_reader(chip)) as witness:
