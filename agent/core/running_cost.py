@@ -44,8 +44,8 @@ class Cost:
     """Money that is known before taxes, with them, or both; with the four decimals of OCPI."""
 
     currency: str
-    net: Decimal | None
-    gross: Decimal | None
+    net: Decimal | None = None
+    gross: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -39,6 +39,7 @@ from agent.evidence.document import Evidence, NotEvidence, from_bytes
 from agent.evidence.proofs import papers_of
 from agent.journal.verification import Anchor, verify
 from agent.ocpi.quotes import quote_of
+from agent.samples import NAMED_SESSIONS
 from agent.signed_meter import OCMF, Unopened, records_of
 from agent.wire import Record, Unreadable, open_envelope, open_record, source_of
 from sync.bundle import SignedBundle
@@ -258,8 +259,9 @@ def _session_is_this_one(case: _Case) -> Iterator[str]:
             yield f"it ended with a meter start of {ended.meter_start_wh} Wh, but began at {session.meter_start_wh} Wh"
         if ended.energy_wh != max(0, ended.meter_stop_wh - ended.meter_start_wh):
             yield f"its energy of {ended.energy_wh} Wh is not what the meter counted"
-    if session is not None and not any(isinstance(record.fact, RecordsShed) for record in case.records):
-        yield from _cost_flaws(session, ended, facts)  # where readings were shed, it was counted by more than is here
+    uncounted = _readings_given_up(case)
+    if session is not None and not uncounted:
+        yield from _cost_flaws(session, ended, facts)
     last = case.records[-1].fact if case.records else None
     if not isinstance(last, Checkpoint) or about[-1].sequence >= case.records[-1].sequence:
         yield "no checkpoint follows its end"
@@ -268,6 +270,24 @@ def _session_is_this_one(case: _Case) -> Iterator[str]:
     case.told = f"{ended.energy_wh} Wh, {ended.duration_s} s, ended by {ended.reason.value}"
     if ended.cost is not None:
         case.told += f", {ended.cost.gross or ended.cost.net} {ended.cost.currency}"
+        if uncounted:
+            case.told += f"; the cost was NOT counted again: {uncounted}"
+
+
+def _readings_given_up(case: _Case) -> str:
+    """Why the cost cannot be worked out again: the device counted it by more readings than are here. Empty if it can.
+
+    A full list of sessions leaves open whether this one is among those it does not name.
+    """
+    for record in case.records:
+        match record.fact:
+            case RecordsShed(sessions=sessions, count=count) if case.evidence.session in sessions:
+                return f"record {record.sequence} tells of {count} readings given up, of this session too"
+            case RecordsShed(sessions=sessions, count=count) if len(sessions) >= NAMED_SESSIONS:
+                return f"record {record.sequence} tells of {count} readings given up, of more sessions than it names"
+            case _:
+                continue
+    return ""
 
 
 def _cost_flaws(session: Session, ended: SessionEnded, facts: Sequence[Fact]) -> Iterator[str]:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from agent.core.facts import Outcome
+from agent.core.facts import Outcome, RecordsShed
+from agent.core.running_cost import Cost
 from agent.evidence.document import Evidence, to_bytes
-from agent.evidence.judgement import Check, judge, judge_claims
+from agent.evidence.judgement import Check, Judgement, judge, judge_claims
 from agent.journal import Journal
 from agent.vault import Vault
 from sync.backend.publisher import Publisher
@@ -287,6 +289,32 @@ def test_a_bill_that_the_meter_did_not_count_is_named(case: Case) -> None:
     case.journal.append([(case.start("s-1", 0), at()), (replace(case.end("s-1", 0), energy_wh=99_000), at(60))])
     case.journal.seal_checkpoint(case.vault, at(60))
     assert judge(to_bytes(case.evidence()), root=case.bootstrap).failed == (Check.SESSION,)
+
+
+def judged_with_readings_given_up_of(case: Case, *sessions: str) -> Judgement:
+    """Its end names a cost that no tariff of its records gives."""
+    shed = RecordsShed(kind="session.metered", count=len(sessions), sessions=sessions, reason="storage scarce")
+    made_up = Cost(currency="EUR", net=Decimal("900.0000"), gross=None)
+    case.journal.append([(fact, at()) for fact in case.tap("s-1", 0)])
+    case.journal.append([(case.start("s-1", 0), at()), (shed, at(30))])
+    case.journal.append([(replace(case.end("s-1", 0), cost=made_up), at(60))])
+    case.journal.seal_checkpoint(case.vault, at(60))
+    return judge(to_bytes(case.evidence()), root=case.bootstrap)
+
+
+def test_readings_that_others_lost_do_not_keep_a_cost_from_being_counted_again(case: Case) -> None:
+    judgement = judged_with_readings_given_up_of(case, "s-2")
+    assert judgement.failed == (Check.SESSION,)
+    assert any("costs another sum" in flaw for finding in judgement.findings for flaw in finding.flaws)
+
+
+@pytest.mark.parametrize("sessions", [("s-1",), tuple(f"t-{number}" for number in range(20))])
+def test_a_cost_that_cannot_be_counted_again_is_told_as_such(case: Case, sessions: tuple[str, ...]) -> None:
+    """Readings of it were given up, or of more sessions than the record names."""
+    judgement = judged_with_readings_given_up_of(case, *sessions)
+    (told,) = [finding.told for finding in judgement.findings if finding.check is Check.SESSION]
+    assert judgement.ok
+    assert f"NOT counted again: record 5 tells of {len(sessions)} readings given up" in told
 
 
 def other_bundle(change: Callable[[SignedBundle], SignedBundle], evidence: Evidence) -> Evidence:
