@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _HERE = Path(__file__).parent
 _FOLDERS = ("readers", "chargers", "gateways")
-_ID = re.compile(r"(?:readers|chargers|gateways)/[a-z0-9][a-z0-9_]*")
+_ID = re.compile(r"(?:readers|chargers|gateways)/[a-z0-9][a-z0-9_]{0,79}")  # a name of a file, too
 FILE_MAX_BYTES = 256 * 1024  # a profile is a page or two; more is a mistake or an attack
 
 

@@ -290,7 +290,7 @@ class Vectors(Strict):
 class Profile(Strict):
     """One make and model."""
 
-    id: str = Field(pattern=r"^(readers|chargers|gateways)/[a-z0-9][a-z0-9_]*$")
+    id: str = Field(pattern=r"^(readers|chargers|gateways)/[a-z0-9][a-z0-9_]{0,79}$")
     kind: Kind
     make: str = Field(min_length=1)
     model: str = Field(min_length=1)

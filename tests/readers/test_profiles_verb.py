@@ -16,6 +16,7 @@ from agent.cli import build_parser, main
 from agent.config import load as load_config
 from drivers.readers.replay import faults
 from drivers.readers.serial_ascii_simulator import SerialAsciiSimulator
+from firmware_profiles.profile import ProfileUnknown
 
 FRAME = "0236323030453331373136383003"
 MINE = """
@@ -179,3 +180,8 @@ def test_the_profile_and_the_configuration_in_the_page_about_readers_are_right(t
         with pytest.raises(SystemExit) as ended:
             build_parser().parse_args([*words[: 2 if words[0] == "profiles" else 1], "--help"])
         assert ended.value.code == 0
+
+
+def test_an_id_that_is_too_long_for_a_file_s_name_is_unknown(folder: Path) -> None:
+    with pytest.raises(ProfileUnknown):
+        firmware_profiles.load("readers/" + "a" * 300, folder=folder)
