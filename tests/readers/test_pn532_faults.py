@@ -84,7 +84,7 @@ def test_a_fault_that_stays_is_a_lost_reader_until_it_goes(fault: Fault, chip: P
                 await witness.until_seen(CARD)
                 assert not witness.lost
                 return
-            await witness.until(lambda w: bool(w.lost), within_s=6.0)
+            await witness.until(lambda w: bool(w.lost), within_s=1.0 if fault is Fault.SILENCE else 3.0)
             assert len(witness.lost) == 1
             chip.calm()
             witness.forget()

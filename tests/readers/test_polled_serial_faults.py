@@ -65,16 +65,21 @@ def only_sound_events(witness: Witness) -> bool:
     return {event.cards for event in witness.seen} <= {(CARD,), ()}
 
 
+# All of them on one reader; of the others those that their codecs tell apart.
+ON_ANOTHER_CODEC = [
+    (profile_id, each)
+    for profile_id in ("readers/twn4_simple", "readers/twn4_simple_binary")
+    for each in (Disturbance.LAST_BYTE_WRONG, Disturbance.STRAY_BYTES)
+]
+STAYING = [("readers/stronglink_sl025", each) for each in Disturbance] + ON_ANOTHER_CODEC
+QUICK = [("readers/stronglink_sl025", each) for each in (Disturbance.BIT_FLIPPED, Disturbance.STRAY_BYTES)]
+
+
 @pytest.mark.parametrize(
-    "disturbance",
+    ("profile_id", "disturbance"),
     # Each waits 0.25 s for an answer; two of them are quick enough for every run.
-    [
-        pytest.param(
-            each,
-            marks=() if each in (Disturbance.BIT_FLIPPED, Disturbance.STRAY_BYTES) else pytest.mark.slow,
-        )
-        for each in Disturbance
-    ],
+    [each if each in QUICK else pytest.param(*each, marks=pytest.mark.slow) for each in STAYING],
+    indirect=["profile_id"],
 )
 def test_one_damaged_answer_costs_no_more_than_a_poll_or_two(
     disturbance: Disturbance, module: PolledSerialSimulator, reader: Reader
@@ -91,14 +96,6 @@ def test_one_damaged_answer_costs_no_more_than_a_poll_or_two(
             assert only_sound_events(witness)
 
     run(scenario)
-
-
-# All of them on one reader; of the others those that their codecs tell apart.
-STAYING = [("readers/stronglink_sl025", each) for each in Disturbance] + [
-    (profile_id, each)
-    for profile_id in ("readers/twn4_simple", "readers/twn4_simple_binary")
-    for each in (Disturbance.LAST_BYTE_WRONG, Disturbance.STRAY_BYTES)
-]
 
 
 @pytest.mark.slow
