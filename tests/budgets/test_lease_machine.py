@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
 import hypothesis.strategies as st
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -207,3 +209,58 @@ TestWithoutCopies = Lending.TestCase
 TestWithoutCopies.settings = HOW
 TestWithOneCopy = LendingToCopies.TestCase
 TestWithOneCopy.settings = HOW
+
+
+def busy_days(machine: Lending) -> None:
+    """More than the limit is asked for, and each charges all that it may."""
+    machine.a_busy_day([0, 1, 2] * 4, 1.0, "")
+
+
+def busy_days_told_again_backwards(machine: Lending) -> None:
+    """And every record comes once more, the newest first."""
+    for _ in range(3):
+        machine.a_busy_day([0, 1, 2], 1.0, "")
+        for device in machine.world.devices.values():
+            machine.world.say(device, reversed(range(len(device.sealed))))
+    busy_days(machine)
+
+
+def busy_days_offline(machine: Lending) -> None:
+    """All are lent to, and then none is heard until it has charged what it may."""
+    for number in range(3):
+        machine.all_goes_well(number)
+    machine.many_charge_offline([0, 1, 2] * 4)
+    busy_days(machine)
+
+
+def copied_when_little_is_left(machine: Lending) -> None:
+    machine.a_device_is_copied(0)
+    busy_days(machine)
+
+
+def forgotten_by_the_backend(machine: Lending) -> None:
+    machine.the_backend_forgets_what_it_has_just_lent(0)
+    busy_days(machine)
+
+
+@pytest.mark.parametrize(
+    ("machine", "life"),
+    [
+        (Lending, busy_days),
+        (Lending, busy_days_told_again_backwards),
+        (Lending, busy_days_offline),
+        (Lending, forgotten_by_the_backend),
+        (LendingToCopies, copied_when_little_is_left),
+    ],
+)
+def test_a_life_that_is_written_down_never_passes_the_limit(
+    machine: type[Lending], life: Callable[[Lending], None]
+) -> None:
+    lending = machine()
+    try:
+        life(lending)
+        lending.nothing_passes_the_limit()
+        lending.the_ledger_never_lends_more_than_it_has()
+        assert lending.world.truth()
+    finally:
+        lending.teardown()
