@@ -13,11 +13,8 @@ from agent.core.policy import Group, Policy
 from agent.core.reasons import Ground, Reason
 from agent.core.requests import Request
 from agent.core.rules import freshness_at, policy_age
-from agent.core.rules.question import hours
+from agent.core.rules.question import hours, listed
 from agent.core.terms import Prompt
-
-MOST_LISTED = 8  # of a long list, these and how many more there are
-
 
 Row = tuple[str, Callable[[Group], object], Callable[[Request, Instant], object]]
 
@@ -119,9 +116,7 @@ def _of_levels(request: Request, policy: Policy, now: Instant) -> Iterator[Groun
 
 
 def few(values: Iterable[str] | None) -> str:
-    listed = sorted(values or ())
-    more = f" and {len(listed) - MOST_LISTED} more" if len(listed) > MOST_LISTED else ""
-    return ",".join(listed[:MOST_LISTED]) + more
+    return listed(frozenset(values)) if values else ""
 
 
 def unit(value: object, name: str) -> str | None:

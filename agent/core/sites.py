@@ -9,6 +9,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from heapq import merge
 from math import asin, ceil, cos, radians, sin, sqrt
 from types import MappingProxyType
 
@@ -16,6 +17,7 @@ from agent.core.networks import normalise_network
 from agent.core.positions import Position
 
 EARTH_RADIUS_M = 6_371_009  # the mean; off by at most 0.6 % on the ellipsoid, a foot at the distances that matter here
+FARTHEST_M = 50_000  # a preferred site beyond that is no help to anybody
 UDEG_A_METRE = 9  # of latitude, rounded up: 111,195 m a degree
 
 
@@ -107,6 +109,22 @@ class Sites:
         rivals = tuple(site for away_m, site in near if away_m - least_m <= 2 * accuracy_m)
         doubt = Doubt.AMBIGUOUS if len(rivals) > 1 else None
         return Match(candidates=rivals, distance_m=ceil(least_m), doubt=doubt)
+
+    def nearest(self, position: Position, names: frozenset[str]) -> Site | None:
+        """Of these normalised ids. Looked for from here outwards, and not farther away than anybody would go."""
+        after = bisect_left(self.by_latitude, position.latitude_udeg, key=_latitude)
+        outwards = merge(
+            reversed(self.by_latitude[:after]),
+            self.by_latitude[after:],
+            key=lambda site: abs(site.latitude_udeg - position.latitude_udeg),
+        )
+        best, best_m = None, float(FARTHEST_M)
+        for site in outwards:
+            if abs(site.latitude_udeg - position.latitude_udeg) > best_m * UDEG_A_METRE:
+                break
+            if normalise_network(site.id) in names and (away_m := distance_m(position, site)) < best_m:
+                best, best_m = site, away_m
+        return best
 
     def radius_of(self, site: Site) -> int:
         return self.matching.radius_m if site.radius_m is None else site.radius_m

@@ -9,12 +9,26 @@ from typing import Any
 import pytest
 
 from agent.cli.explain import explain
+from agent.core import observations
 from agent.core.answers import Mode, Whitelist
-from agent.core.facts import DecisionMade
-from agent.core.grounds import MOST_LISTED, few
+from agent.core.facts import DecisionMade, Outcome
+from agent.core.grounds import few
 from agent.core.policy import Driver, Freshness
+from agent.core.rules.question import MOST_LISTED
 from agent.wire import GENESIS, open_envelope, seal
-from tests.core.builders import CARD, NOON, Yard, a_group, a_policy, a_schedule, a_token, a_window, a_yard
+from tests.core.builders import (
+    CARD,
+    NOON,
+    Yard,
+    a_group,
+    a_place,
+    a_policy,
+    a_schedule,
+    a_token,
+    a_window,
+    a_yard,
+    presented,
+)
 from tests.core.live_rows import an_override
 from tests.journal.samples import JOURNAL, SOURCE
 
@@ -105,3 +119,23 @@ def test_a_long_list_is_told_in_short() -> None:
     names = [f"DE*{number:03}" for number in range(1_000)]
 
     assert few(names) == ",".join(names[:MOST_LISTED]) + " and 992 more"
+
+
+def test_a_group_of_many_thousand_names_fills_no_record() -> None:
+    many = frozenset(f"site-{number:06}" for number in range(20_000))
+    no_network = frozenset(f"XX*{number:05}" for number in range(10_000))
+    wide = a_group(networks=frozenset({"DE*ABC"}) | no_network, denied_sites=many, preferred_sites=many)
+    narrow = a_group(networks=no_network, denied_sites=many, preferred_sites=many)
+    for group, outcome in ((wide, Outcome.GRANTED), (narrow, Outcome.REFUSED)):
+        policy = a_policy(group)
+        yard = a_yard(policy)
+        asked = observations.DecisionRequested(
+            request="r", presented=presented(), charger=None, place=a_place(site="the mall")
+        )
+
+        yard.tell(asked)
+
+        (made,) = yard.told(DecisionMade)
+        assert made.outcome is outcome
+        assert [each.code for each in made.warnings] == ["NON_PREFERRED_SITE"]
+        assert len(seal(made, sequence=1, previous=GENESIS, journal=JOURNAL, source=SOURCE, now=yard.now)) < 4_096

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from math import asin, atan2, cos, degrees, radians, sin
 from typing import Any
 
 import pytest
 
+from agent.core.networks import normalise_network
 from agent.core.positions import Position
-from agent.core.sites import EARTH_RADIUS_M, Doubt, Matching, Site, distance_m, sites_of
+from agent.core.sites import EARTH_RADIUS_M, FARTHEST_M, Doubt, Matching, Site, distance_m, sites_of
+from tests.core.builders import a_place, a_policy, a_request, ask
 
 BERLIN = (52_520_008, 13_404_954)
 FIJI = (-17_000_000, 180_000_000)  # on the antimeridian
@@ -127,3 +130,33 @@ def test_a_look_into_the_sorted_sites_finds_what_a_look_at_all_of_them_finds() -
             rivals = [name for far, name, _ in possible if far - possible[0][0] <= 2 * accuracy_m]
             assert [each.id for each in match.candidates] == rivals
             assert match.doubt is (Doubt.AMBIGUOUS if len(rivals) > 1 else None)
+
+
+@pytest.mark.parametrize("centre", [BERLIN, FIJI, POLE])
+def test_the_nearest_of_some_sites_is_the_nearest_of_all_that_count(centre: tuple[int, int]) -> None:
+    draw = random.Random(centre[0])
+    some = [
+        a_site(f"S*{number}", away(centre, draw.uniform(0, 2 * FARTHEST_M), draw.uniform(0, 6.28)))
+        for number in range(200)
+    ]
+    sites = sites_of(some)
+    for _ in range(60):
+        position = a_position(away(centre, draw.uniform(0, FARTHEST_M), draw.uniform(0, 6.28)))
+        names = {each.id for each in draw.sample(some, draw.choice((0, 1, 5, 200)))}
+        near = [(distance_m(position, each), each.id) for each in some if each.id in names]
+
+        found = sites.nearest(position, frozenset(normalise_network(each) for each in names))
+
+        expected = min((each for each in near if each[0] < FARTHEST_M), default=None)
+        assert (found.id if found else None) == (expected[1] if expected else None)
+
+
+def test_who_is_at_another_site_is_told_the_nearest_that_the_fleet_prefers() -> None:
+    sites = sites_of([a_site("mall"), a_site("far", away(BERLIN, 9_000, 1)), a_site("near", away(BERLIN, 4_000, 4))])
+    policy = replace(a_policy(preferred_sites=frozenset({"far", "near"})), sites=sites)
+
+    here = ask(a_request(place=a_place(site="mall", position=a_position())), policy)
+    somewhere = ask(a_request(place=a_place(site="mall")), policy)
+
+    assert [(each.code, each.limit) for each in here.warnings] == [("NON_PREFERRED_SITE", "near")]
+    assert [each.limit for each in somewhere.warnings] == ["far,near"]

@@ -74,14 +74,22 @@ def inside_fence(asked: Question) -> Iterator[Objection]:
 
 
 def site_preferred(asked: Question) -> Iterator[Objection]:
-    """The site is one that the level would rather have. Never refuses; where the site is unknown it says nothing."""
-    site = normalise_network(asked.request.place.site or "")
+    """The site is one that the level would rather have. Never refuses; where the site is unknown it says nothing.
+
+    It names the nearest one that would be, where the fleet's sites and this place are known.
+    """
+    place = asked.request.place
+    site = normalise_network(place.site or "")
     for level in asked.levels:
-        if site and level.preferred_sites is not None and site not in networks_of(level.preferred_sites):
+        preferred = level.preferred_sites
+        if site and preferred is not None and site not in networks_of(preferred):
+            near = None
+            if asked.policy is not None and place.position is not None:
+                near = asked.policy.sites.nearest(place.position, networks_of(preferred))
             yield Objection(
                 code=ReasonCode.NON_PREFERRED_SITE,
-                observed=asked.request.place.site or "",
-                limit=listed(level.preferred_sites),
+                observed=place.site or "",
+                limit=listed(preferred) if near is None else near.id,
                 level=level,
             )
 

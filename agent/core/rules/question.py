@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import lru_cache
 
 from agent.core.instants import Instant
 from agent.core.policy import Group, Policy
@@ -12,6 +13,8 @@ from agent.core.reasons import Reason, ReasonCode
 from agent.core.requests import Request, Usage
 from agent.core.terms import Effect, Kind, Lenience, Prompt
 
+MOST_LISTED = 8  # of a long list, these and how many more there are
+REMEMBERED_LISTS = 1024  # a fleet's groups, as rules/place.py has it
 SEVERITY = (Effect.ALLOW, Effect.WARN, Effect.REQUIRE, Effect.DENY)  # mildest first
 
 
@@ -87,8 +90,12 @@ def binds(level: Group, kind: Kind) -> bool:
     return level.effects.get(kind, Effect.DENY) not in (Effect.WARN, Effect.ALLOW)
 
 
-def listed(values: Iterable[str]) -> str:
-    return ",".join(sorted(values)) or "none"
+@lru_cache(maxsize=REMEMBERED_LISTS)
+def listed(values: frozenset[str]) -> str:
+    """The first of them, and how many more: what a group names by the thousand would fill the journal tap by tap."""
+    names = sorted(values)
+    more = f" and {len(names) - MOST_LISTED} more" if len(names) > MOST_LISTED else ""
+    return ",".join(names[:MOST_LISTED]) + more or "none"
 
 
 def hours(age: timedelta) -> str:
