@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given, settings
@@ -18,7 +18,7 @@ from drivers.readers.rejects import Rejected
 from drivers.readers.supervision import ReaderGone
 from firmware_profiles.judgement import judge
 from firmware_profiles.matching import Described, matching, overlaps
-from firmware_profiles.profile import Firmware, Framing, Match, Profile, ProfileError, TextForm
+from firmware_profiles.profile import Firmware, Framing, Match, Profile, ProfileError, Signal, TextForm
 from firmware_profiles.versions import is_in, parse
 
 PROFILES = [firmware_profiles.load(each) for each in firmware_profiles.available() if each.startswith("readers/")]
@@ -29,6 +29,15 @@ VERSIONS = st.lists(st.integers(0, 30), min_size=1, max_size=5).map(lambda parts
 
 def changed(profile: Profile, **changes: Any) -> Profile:
     return profile.model_copy(update=changes)
+
+
+@pytest.mark.parametrize("profile", [each for each in PROFILES if each.feedback], ids=lambda profile: profile.id)
+def test_a_reader_with_a_lamp_knows_every_state_and_shows_a_grant_like_no_other(profile: Profile):
+    """Pending may be dark: one red lamp says no, and waiting is no refusal."""
+    assert set(get_args(Signal)) - set(profile.feedback) <= {"pending"}
+    assert [said for said in profile.feedback.values() if said == profile.feedback["granted"]] == [
+        profile.feedback["granted"]
+    ]
 
 
 def with_firmware(action: str = "warn", *, minimum: str | None = None, affects: str | None = None) -> Profile:
