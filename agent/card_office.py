@@ -25,7 +25,7 @@ from drivers.cards.ndef import read_url
 from drivers.cards.proof import CardKey, CardKeys, Desk, Link, NoKeys, OpenLink, Proving, Scheme, true_uid
 from drivers.cards.provisioning import CardSet, Kind, Step, card_set, kind_of, provision, steps_for
 from drivers.readers import open_reader
-from drivers.readers.reader import Assurance, Card, ReaderEvent, ReaderLost
+from drivers.readers.reader import Assurance, Card, Feedback, ReaderEvent, ReaderFound, ReaderLost
 from firmware_profiles.profile import Profile
 
 APPLICATION_BYTES = 3
@@ -103,12 +103,22 @@ def next_card(profile: Profile, port: str, act: Callable[[Card, OpenLink], T], *
 
 async def _waited_for(profile: Profile, port: str, desk: Desk[T], within_s: float) -> T:
     lost: list[ReaderLost] = []
+    ready = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    reader = open_reader("desk", profile=profile, port=port, keys=desk)
 
     def heard(event: ReaderEvent) -> None:
         if isinstance(event, ReaderLost):
             lost.append(event)
+        elif isinstance(event, ReaderFound):
+            loop.call_soon_threadsafe(ready.set)
 
-    reading = asyncio.create_task(open_reader("desk", profile=profile, port=port, keys=desk).run(heard))
+    async def invite() -> None:
+        await ready.wait()
+        await reader.signal(Feedback.LEARN, "")
+
+    reading = asyncio.create_task(reader.run(heard))
+    inviting = asyncio.create_task(invite())
     try:
         async with asyncio.timeout(within_s):
             return await asyncio.wrap_future(desk.outcome)
@@ -117,9 +127,10 @@ async def _waited_for(profile: Profile, port: str, desk: Desk[T], within_s: floa
             raise OfficeError(f"{lost[-1].cause}; {lost[-1].hint}") from None
         raise OfficeError(f"no card was laid on alone within {within_s:g} s") from None
     finally:
-        reading.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await reading
+        for task in (inviting, reading):
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
 
 
 def named(card: Card, open_link: OpenLink, keys: CardKeys) -> Card:

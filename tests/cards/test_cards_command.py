@@ -17,7 +17,9 @@ from drivers.cards.proof import Scheme, true_uid
 from drivers.cards.provisioning import Kind
 from drivers.cards.virtual_desfire import Generation, VirtualDesfire
 from drivers.cards.virtual_ntag424 import VirtualNtag424
+from drivers.readers.pn532 import Pn532Reader
 from drivers.readers.pn532_simulator import Pn532Simulator
+from drivers.readers.reader import Feedback
 from drivers.readers.virtual_cards import IsoDepCard, Phone, Type2Card
 
 UID = bytes.fromhex("04958CAA5C5E80")
@@ -199,3 +201,15 @@ def test_a_missing_reader_a_bad_key_and_a_bad_application_are_said_so(desk):
     assert "32 hexadecimal digits" in desk.said
     (desk.folder / "master").write_text(MASTER)
     assert desk.run("check", "--application", "000000")[0] == 69
+
+
+def test_the_reader_at_the_desk_shows_that_it_waits_for_a_card(desk, monkeypatch):
+    shown = []
+
+    async def signal(reader, feedback, text):
+        shown.append(feedback)
+
+    monkeypatch.setattr(Pn532Reader, "signal", signal)
+    desk.chip.present(Type2Card(TAG))
+    assert desk.enrol()[0] == 0
+    assert shown == [Feedback.LEARN]
