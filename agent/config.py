@@ -6,7 +6,6 @@ and devices named here exist is asked by `roamkey check` (agent/environment.py) 
 
 from __future__ import annotations
 
-import difflib
 import os
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -242,6 +241,8 @@ class Contracts(Section):
     folder: Path | None = None
     passphrase: Path | None = None
     pkcs11: Pkcs11 | None = None
+    # A session whose end nobody tells counts so long, or as long as the fleet lets one last if that is less.
+    session_hours: Annotated[int, Field(ge=1, le=168)] = 24
 
     @model_validator(mode="after")
     def one_key_store(self) -> Contracts:
@@ -400,6 +401,8 @@ def problem(error: Mapping[str, Any], document: Mapping[str, Any]) -> str:
     place = ".".join(str(part) for part in where) or "the file"
     if error["type"] == "extra_forbidden":
         known = sorted(keys_at(where[:-1]))
+        import difflib  # for a person who mistyped, never at a start that goes well
+
         near = difflib.get_close_matches(str(where[-1]), known, n=1, cutoff=0.4)
         hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
         return f"{place}: unknown key {str(where[-1])!r}; {hint}"

@@ -6,7 +6,6 @@ codec. Reading files and `extends` is in firmware_profiles/__init__.py.
 
 from __future__ import annotations
 
-import difflib
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -335,6 +334,8 @@ def parse(table: dict[str, Any], *, source: str) -> Profile:
 
 
 def nearest(word: str, known: list[str]) -> str:
+    import difflib  # for a person who mistyped, never at a start that goes well
+
     close = difflib.get_close_matches(word, known, n=1)
     return f", the nearest known one is {close[0]!r}" if close else f", known are {', '.join(sorted(known))}"
 
