@@ -41,10 +41,11 @@ FAST := tests/core tests/journal tests/space tests/policy_bundle tests/chargers 
 fast: $(VENV)/.dev
 	$(BIN)/python -m pytest -m "not slow" -n 3 --dist loadfile $(FAST)
 
-# Kills, full disks, power cuts. make crash SEED=1 KILLS=1000 CUTS=1000 FILLS=30 ONLY=kills,disks; LONG=1 does ten times as
-# much. Mounting needs root, FUSE and loop devices: what cannot be run here is said. The result is also build/crash.json.
-CRASH := $(SEED:%=--seed %) $(KILLS:%=--kills %) $(CUTS:%=--cuts %) $(FILLS:%=--fills %) $(ONLY:%=--only %) \
-  $(if $(LONG),--long)
+# Kills, cut links, full disks, power cuts. make crash SEED=1 KILLS=1000 RECORDS=100000 CUTS=1000 FILLS=30 ONLY=kills,links;
+# LONG=1 does ten times as much. Mounting needs root, FUSE and loop devices: what cannot be run here is said, and with
+# REQUIRED=1 it fails. The result is also build/crash.json.
+CRASH := $(SEED:%=--seed %) $(KILLS:%=--kills %) $(RECORDS:%=--records %) $(CUTS:%=--cuts %) $(FILLS:%=--fills %) \
+  $(ONLY:%=--only %) $(if $(LONG),--long) $(if $(REQUIRED),--required)
 crash: needs $(VENV)/.dev
 	$(BIN)/python -m tests.crash $(CRASH)
 

@@ -104,6 +104,11 @@ class Tally:
         return sum(self.kills.values())
 
 
+def missed_steps(tally: Tally) -> list[str]:
+    """The steps at which nobody died."""
+    return sorted({str(step) for steps_of_role in STEPS.values() for step in steps_of_role} - set(tally.by_step))
+
+
 class Nursery:
     """A process that forks lives of one role, one at a time."""
 
