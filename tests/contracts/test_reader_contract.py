@@ -252,7 +252,7 @@ def charger_register(tmp_path: Path) -> Iterator[Bench]:
 QUICK = (simulated, rdm6300, pn532, osdp, hid_keys, charger_register)
 LONG_RUN = (id12la, wiegand, stronglink, twn4, twn4_binary, pn533_usb, pcsc)
 BENCHES = [*QUICK, *(pytest.param(each, marks=pytest.mark.slow) for each in LONG_RUN)]
-ONE_A_DRIVER = [*QUICK, stronglink, pn533_usb, pcsc]
+ONE_A_DRIVER = [*QUICK, stronglink, pcsc]
 
 
 @pytest.fixture(params=BENCHES, ids=lambda make: make.__name__)

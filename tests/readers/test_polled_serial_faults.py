@@ -124,6 +124,7 @@ def test_a_fault_that_stays_is_a_lost_reader_within_a_second_until_it_goes(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("profile_id", ["readers/stronglink_sl025"], indirect=True)
 def test_a_reader_that_dies_in_silence_is_told_within_a_second(module: PolledSerialSimulator, reader: Reader):
     async def scenario():
         async with watched(reader) as witness:
@@ -136,6 +137,7 @@ def test_a_reader_that_dies_in_silence_is_told_within_a_second(module: PolledSer
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("profile_id", ["readers/stronglink_sl025"], indirect=True)
 def test_a_reader_that_dies_under_a_signal_is_told_within_a_second_too(module: PolledSerialSimulator, reader: Reader):
     async def scenario():
         async with watched(reader) as witness:
