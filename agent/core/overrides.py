@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 from agent.core.instants import MAX_DRIFT, Instant
-from agent.core.prices import Prices
+from agent.core.prices import ZERO, Prices
 from agent.core.reasons import Reason, ReasonCode
 
 LONGEST = timedelta(hours=24)
@@ -91,7 +91,9 @@ def unfit(
         return "it is above the ceiling that the fleet's root has signed"
     if override.max_energy_wh is not None and override.max_duration_s is None and not metered:
         return "its energy cannot be counted here"
-    if override.max_cost is not None and not _counts(prices, override.max_cost, now):
+    if override.max_cost is not None and not _counts(
+        prices, override.max_cost, now, by_energy=metered or override.max_duration_s is not None
+    ):
         return "its cost cannot be counted here"
     for refusal in refusals:
         if refusal.code in NEVER_WAIVED or refusal.rule not in waivable:
@@ -131,9 +133,12 @@ def _too_late(override: Override, known_since: datetime | None, now: Instant) ->
     return ""
 
 
-def _counts(prices: Prices | None, most: MostCost, now: Instant) -> bool:
+def _counts(prices: Prices | None, most: MostCost, now: Instant, *, by_energy: bool) -> bool:
+    """What runs by the kWh is counted by a meter; without one some other limit must end it."""
     if prices is None or prices.currency != most.currency:
         return False
     if prices.until is not None and now.latest >= prices.until:
+        return False
+    if not by_energy and prices.per_kwh.gross != ZERO:
         return False
     return all(each.gross is not None for each in (prices.per_kwh, prices.per_hour, prices.fixed))

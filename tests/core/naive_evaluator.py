@@ -67,7 +67,7 @@ def fits(override: Any, against: set[str], request: Request, usage: Usage, now: 
             for each in PRICED
             if "park" not in each
         ]
-        if None in here:
+        if None in here or (here[0] and not request.metered and not override.max_duration_s):
             return False
     if request.heard and not request.heard.verdict and request.heard.kept in ("BLOCKED", "UNKNOWN"):
         return False

@@ -82,7 +82,13 @@ def test_its_cost_is_counted_like_the_fleets_own_cap() -> None:
     unknown = with_override(a_request(), max_energy_wh=None, max_cost=most)
     abroad = with_override(a_request(prices=replace(prices, currency="CHF")), max_energy_wh=None, max_cost=most)
 
+    unmetered = replace(a_request(prices=prices), metered=False)
+    nobody_counts = with_override(unmetered, max_energy_wh=None, max_cost=most)
+    ends = with_override(unmetered, max_energy_wh=None, max_cost=most, max_duration_s=3_600)
+
     assert granted.limits.cost.gross == Decimal(25)
+    assert nobody_counts.warnings[-1].observed == "its cost cannot be counted here"
+    assert ends.limits.max_duration_s == 3_600
     assert codes(unknown) == codes(abroad) == ("NETWORK",)
     assert unknown.warnings[-1].observed == "its cost cannot be counted here"
 
