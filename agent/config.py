@@ -251,6 +251,19 @@ class Contracts(Section):
         return self
 
 
+class Verifier(Section):
+    """How old the evidence may be that a contract is not revoked: fresh, and then usable but marked. In days."""
+
+    fresh_days: Annotated[int, Field(ge=1, le=365)] = 7
+    usable_days: Annotated[int, Field(ge=1, le=365)] = 30
+
+    @model_validator(mode="after")
+    def fresh_is_usable(self) -> Verifier:
+        if self.fresh_days > self.usable_days:
+            raise ValueError("fresh_days is at most usable_days: what is fresh is usable, too")
+        return self
+
+
 class Wallet(Section):
     """A certified reader of phones' wallets, by the name of its installed plug-in (drivers/readers/wallets.py)."""
 
@@ -282,6 +295,7 @@ class Config(Section):
     journal: Journal = Journal()
     gpsd: Gpsd | None = None
     contracts: Contracts | None = None
+    verifier: Verifier = Verifier()
     cards: Cards | None = None
     wallet: tuple[Wallet, ...] = ()
     profiles: Profiles = Profiles()

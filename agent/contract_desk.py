@@ -11,12 +11,14 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from agent.cache.cache import PartLost
 from agent.clock import Clock
 from agent.config import Contracts, Pkcs11, credential
+from agent.config import Verifier as Verifying
 from agent.core.effects import Reply
 
 if TYPE_CHECKING:  # X.509 is loaded when a contract is asked for, not at the start
@@ -60,11 +62,13 @@ class ContractDesk:
         folder: Path,
         clock: Clock,
         papers: Callable[[], tuple[str, Mapping[str, bytes]]],
+        verifying: Verifying,
     ) -> None:
         self._settings = settings
         self._folder = folder
         self._clock = clock
         self._papers = papers
+        self._verifying = verifying
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="contracts")
         self._keys: KeyStore | None = None  # a token lets one process in once, also when the wallet fails to open
         self._wallet: Wallet | None = None
@@ -254,9 +258,12 @@ class ContractDesk:
 
     def _open_verifier(self) -> Verifier:
         from agent.contracts.verifier import Verifier
+        from agent.core.contracts.trust import Ladder
 
         if self._verifier is None:
-            self._verifier = Verifier(self._folder / "verifier", bundle=self._bundle())
+            days = self._verifying
+            ladder = Ladder(fresh_for=timedelta(days=days.fresh_days), usable_for=timedelta(days=days.usable_days))
+            self._verifier = Verifier(self._folder / "verifier", bundle=self._bundle(), ladder=ladder)
         return self._verifier
 
     def _bundle(self) -> TrustBundle:

@@ -125,7 +125,11 @@ class Runtime:
         )
         keys = card_keys_of(config, self.vault.token_key)
         self.contracts = ContractDesk(
-            config.contracts, folder=config.contracts_folder, clock=self.clock, papers=self._trust_papers
+            config.contracts,
+            folder=config.contracts_folder,
+            clock=self.clock,
+            papers=self._trust_papers,
+            verifying=config.verifier,
         )
         self.profiles = ReaderProfiles(self._bundled_profiles, folder=config.profiles.folder)
         self.fitted = [
