@@ -280,6 +280,7 @@ class Api:
             Route("/v1/contracts/sign-authorization", self.sign_authorization, methods=["POST"]),
             Route("/v1/contracts/sign-installation", self.sign_installation, methods=["POST"]),
             Route("/v1/contracts/install", self.install, methods=["POST"]),
+            Route("/v1/contracts/session-ended", self.contract_session_ended, methods=["POST"]),
             Route("/v1/contracts/remove", self.remove, methods=["POST"]),
             Route("/v1/contracts/verify", self.verify, methods=["POST"]),
             Route("/v1/journal", self.journal, methods=["GET"]),
@@ -385,8 +386,20 @@ class Api:
         return JSONResponse(await self._runtime.contracts.ask_for_contract(asked))
 
     async def install(self, request: Request) -> Response:
-        response = messages.read_installation(await read_document(request))
-        return JSONResponse(await self._runtime.contracts.install(response))
+        document = await read_document(request)
+        priority = messages.read_priority(document.pop("priority", None))
+        response = messages.read_installation(document)
+        return JSONResponse(await self._runtime.contracts.install(response, priority))
+
+    async def contract_session_ended(self, request: Request) -> Response:
+        decision = messages.read_session_end(await read_document(request))
+        try:
+            known = await self._runtime.contract_session_ended(decision)
+        except TimeoutError as error:
+            raise Problem(504, "not recorded in time, and tried again by itself; see `roamkey status`") from error
+        if not known:
+            raise Problem(404, "no contract signed by this decision; it is told with each signature")
+        return JSONResponse({"ended": decision})
 
     async def remove(self, request: Request) -> Response:
         fingerprint = messages.read_fingerprint(await read_document(request))

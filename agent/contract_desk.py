@@ -19,7 +19,9 @@ from agent.cache.cache import PartLost
 from agent.clock import Clock
 from agent.config import Contracts, Pkcs11, credential
 from agent.config import Verifier as Verifying
+from agent.core.decisions import Granted
 from agent.core.effects import Reply
+from agent.core.facts import UseEnd
 
 if TYPE_CHECKING:  # X.509 is loaded when a contract is asked for, not at the start
     from agent.contracts.key_store import KeyStore
@@ -37,6 +39,11 @@ T = TypeVar("T")
 
 TIDY_EVERY_S = 3600.0
 DECISION_WITHIN_S = 10.0
+USE_ENDS = {
+    "CHALLENGE_USED": UseEnd.CHALLENGE_USED,
+    "KEY_UNAVAILABLE": UseEnd.KEY_UNAVAILABLE,
+    "STORAGE": UseEnd.STORAGE,
+}
 PASSPHRASE = "contract-keys.passphrase"
 PIN = "contract-keys.pin"
 
@@ -50,10 +57,14 @@ class DeskShut(Exception):
 
 
 Decide = Callable[["Asked"], Awaitable[Reply]]
+Release = Callable[[str, UseEnd], None]
 
 
 class ContractDesk:
-    """`papers` gives the bundle's documents about contracts, by name; it may raise PartLost."""
+    """`papers` gives the bundle's documents about contracts, by name; it may raise PartLost.
+
+    `release` is told, on the loop's thread, of a permission with which nothing was signed, and why.
+    """
 
     def __init__(
         self,
@@ -63,12 +74,14 @@ class ContractDesk:
         clock: Clock,
         papers: Callable[[], tuple[str, Mapping[str, bytes]]],
         verifying: Verifying,
+        release: Release,
     ) -> None:
         self._settings = settings
         self._folder = folder
         self._clock = clock
         self._papers = papers
         self._verifying = verifying
+        self._release = release
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="contracts")
         self._keys: KeyStore | None = None  # a token lets one process in once, also when the wallet fails to open
         self._wallet: Wallet | None = None
@@ -90,8 +103,8 @@ class ContractDesk:
         loop = asyncio.get_running_loop()
         return await self._run(lambda: self._sign(asked, decide, loop))
 
-    async def install(self, response: InstallationResponse) -> dict[str, Any]:
-        return await self._run(lambda: self._install(response))
+    async def install(self, response: InstallationResponse, priority: int | None = None) -> dict[str, Any]:
+        return await self._run(lambda: self._install(response, priority))
 
     async def ask_for_contract(self, asked: RequestAsked) -> dict[str, Any]:
         return await self._run(lambda: self._ask_for_contract(asked))
@@ -155,6 +168,7 @@ class ContractDesk:
 
     def _sign(self, asked: AuthorizationAsked, decide: Decide, loop: asyncio.AbstractEventLoop) -> dict[str, Any]:
         from agent.contracts.messages import authorization_document
+        from agent.contracts.wallet import Authorization, NotSigned
 
         replies: list[Reply] = []
 
@@ -162,16 +176,26 @@ class ContractDesk:
             replies.append(self._decided(decide(question), loop))
             return replies[-1].decision
 
-        answer = self._open_wallet().sign_authorization(
-            asked.id,
-            asked.challenge,
-            context=asked.context,
-            permit=permit,
-            now=self._clock.now(),
-            wanted=asked.wanted,
-            remembered=self._revoked(),
-        )
-        return authorization_document(answer) | {"decision": replies[-1].decision_id if replies else None}
+        answer: Authorization | NotSigned | None = None
+        try:
+            answer = self._open_wallet().sign_authorization(
+                asked.id,
+                asked.challenge,
+                context=asked.context,
+                permit=permit,
+                now=self._clock.now(),
+                wanted=asked.wanted,
+                remembered=self._revoked(),
+            )
+        finally:
+            if not isinstance(answer, Authorization):
+                why = UseEnd.FAILED if answer is None else USE_ENDS.get(answer.obstruction, UseEnd.FAILED)
+                for reply in replies:
+                    if isinstance(reply.decision, Granted):
+                        loop.call_soon_threadsafe(self._release, reply.decision_id, why)
+        told = answer.decision if isinstance(answer, NotSigned) and answer.decision is not None else None
+        decided = [reply.decision_id for reply in replies if told is None or reply.decision is told]
+        return authorization_document(answer) | {"decision": decided[-1] if decided else None}
 
     def _decided(self, question: Awaitable[Reply], loop: asyncio.AbstractEventLoop) -> Reply:
         """The machine decides and records on its own loop; this thread waits for that, and not for ever."""
@@ -190,13 +214,19 @@ class ContractDesk:
         finally:
             self._deciding = None
 
-    def _install(self, response: InstallationResponse) -> dict[str, Any]:
+    def _install(self, response: InstallationResponse, priority: int | None) -> dict[str, Any]:
         from agent.contracts.messages import installation_document
         from agent.contracts.wallet import Installed
         from agent.core.contracts.contract import masked
 
         wallet = self._open_wallet()
-        answer = wallet.install(response, bundle=self._bundle(), now=self._clock.now(), remembered=self._revoked())
+        answer = wallet.install(
+            response,
+            bundle=self._bundle(),
+            now=self._clock.now(),
+            remembered=self._revoked(),
+            priority=priority,
+        )
         if isinstance(answer, Installed):
             log.info("contract %s %s", masked(answer.contract), "is here already" if answer.repeated else "installed")
         else:

@@ -88,6 +88,13 @@ def description(version: str, bodies: dict[str, dict[str, Any]]) -> dict[str, An
         "/v1/contracts/install": {
             "post": operation("Verify a CertificateInstallationRes whole and keep its contract", contracts.INSTALLED)
         },
+        "/v1/contracts/session-ended": {
+            "post": operation(
+                "The session for which a contract signed has ended. Until this is told the contract and the vehicle "
+                "count as charging: at most `contracts.session_hours`, or as long as the fleet lets a session last",
+                _OBJECT,
+            )
+        },
         "/v1/contracts/remove": {"post": operation("Destroy a contract's key and forget the contract", _OBJECT)},
         "/v1/contracts/verify": {
             "post": operation("Judge a contract that a vehicle shows to a charger, offline", contracts.VERDICT)

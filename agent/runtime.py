@@ -12,7 +12,7 @@ import logging
 import secrets
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import timedelta
 from decimal import Decimal
 from functools import partial
@@ -35,13 +35,14 @@ from agent.core import observations
 from agent.core.agent import Agent
 from agent.core.contracts.emaid import names_of
 from agent.core.effects import Effect, Reply
+from agent.core.facts import UseEnd
 from agent.core.instants import ClockQuality, Instant
 from agent.core.memory import Setup, Timing
-from agent.core.observations import Presented
+from agent.core.observations import Observation, Presented
 from agent.core.positions import Position
 from agent.core.prices import plain_prices
 from agent.core.quotes import Quote
-from agent.core.requests import Place, Source, Told
+from agent.core.requests import Place, Signs, Source, Told
 from agent.core.sessions import Session, fold
 from agent.core.whereabouts import Fix
 from agent.edge import from_charger, from_meter, from_reader, from_receiver, from_uplink
@@ -58,6 +59,7 @@ from agent.ocpi.quotes import QuoteUnfit, quote_of, read_quote_file
 from agent.past import ended_lately, history_of, holdings_of
 from agent.performer import Performer
 from agent.reader_lines import line_of
+from agent.refusals import is_worth_telling
 from agent.service import Service
 from agent.spent_codes import SpentCodes
 from agent.store import Store
@@ -77,7 +79,17 @@ from sync.backoff import Backoff
 from sync.batch import Codec
 from sync.carriers import Carrier, FolderCarrier
 from sync.link import LinkSettings, Protocol
-from sync.ports import AnswerCame, Connected, Disconnected, Diverged, OverridesCame, PolicyHint, Sealed, UplinkEvent
+from sync.ports import (
+    AnswerCame,
+    Connected,
+    Disconnected,
+    Diverged,
+    OverridesCame,
+    PolicyHint,
+    Quarantined,
+    Sealed,
+    UplinkEvent,
+)
 from sync.uplink import Uplink, UplinkSettings
 
 if TYPE_CHECKING:
@@ -90,6 +102,7 @@ log = logging.getLogger("roamkey")
 VERSION = version("roamkey")
 
 GOODBYE_S = 2.0
+REPLY_WITHIN_S = 10.0
 
 
 class UnknownDevice(Exception):
@@ -130,6 +143,7 @@ class Runtime:
             clock=self.clock,
             papers=self._trust_papers,
             verifying=config.verifier,
+            release=self._contract_released,
         )
         self.profiles = ReaderProfiles(self._bundled_profiles, folder=config.profiles.folder)
         self.fitted = [
@@ -278,7 +292,12 @@ class Runtime:
         return self.identity.of(card_from_text(uid))
 
     async def decide_contract(self, asked: ContractAsked, told: Told, position: Position | None = None) -> Reply:
-        """The fleet's policy on this contract in this session, recorded before the answer. Raises NotStored."""
+        """The fleet's policy on this contract in this session, recorded before the answer. Raises NotStored.
+
+        A PIN or a code is tried with the first contract only: one wrong PIN is one try.
+        """
+        if asked.again:
+            told = replace(told, pin=None, code=None)
         names = sorted(names_of(asked.contract.emaid), key=lambda name: name != asked.contract.emaid.canonical)
         question = observations.DecisionRequested(
             request=secrets.token_hex(8),
@@ -293,8 +312,22 @@ class Runtime:
                 measured_by=None if position is None else Source.REQUEST,
             ),
             told=told,
+            signs=Signs(session=asked.context.session, within=asked.within),
         )
         return await self.service.ask(question, question.request)
+
+    async def contract_session_ended(self, decision: str) -> bool:
+        """False when that decision let no contract sign. Recorded before the answer. Raises NotStored."""
+        if self.service.agent.state.history.use(decision) is None:
+            return False
+        request = secrets.token_hex(8)
+        ended = observations.ContractReleased(decision=decision, reason=UseEnd.ENDED, request=request)
+        async with asyncio.timeout(REPLY_WITHIN_S):
+            await self.service.ask(ended, request)
+        return True
+
+    def _contract_released(self, decision: str, why: UseEnd) -> None:
+        self.service.tell(observations.ContractReleased(decision=decision, reason=why))
 
     def require_reader(self, name: str) -> None:
         if name not in self.readers:
@@ -393,7 +426,13 @@ class Runtime:
         if isinstance(event, Diverged):
             self._spawn(self._part_ways(event))
         seen = from_uplink(event, self.service.board, self.clock.now())
-        if seen is not None:
+        if isinstance(event, Quarantined) and seen is not None:
+            self._spawn(self._tell_refusal(event, seen))
+        elif seen is not None:
+            self.service.tell(seen)
+
+    async def _tell_refusal(self, event: Quarantined, seen: Observation) -> None:
+        if await is_worth_telling(event, self.store):
             self.service.tell(seen)
 
     def _on_connected(self, event: Connected) -> None:
@@ -636,6 +675,7 @@ def setup_of(config: Config) -> Setup:
             resume_timeout_ms=int(sessions.resume_timeout_s * 1000),
             meter_record_every_ms=int(sessions.meter_record_every_s * 1000),
             ask_timeout_ms=int(sessions.ask_timeout_s * 1000),
+            contract_session_s=3600 * (24 if config.contracts is None else config.contracts.session_hours),
         ),
     )
 

@@ -20,8 +20,9 @@ from agent.clock import Clock, StepDetector
 from agent.core import observations as seen_
 from agent.core import texts
 from agent.core.agent import Agent
+from agent.core.decisions import Granted
 from agent.core.effects import Effect, Feedback, Reply, Signal
-from agent.core.facts import ClockSynchronised
+from agent.core.facts import ClockSynchronised, UseEnd
 from agent.core.instants import EPOCH, ClockQuality, Instant
 from agent.core.observations import Observation
 from agent.core.sessions import facts_of
@@ -126,9 +127,12 @@ class Service:
         heapq.heappush(self._timers, monotonic_ms)
 
     def answer(self, reply: Reply) -> None:
+        """Where nobody waits for it any more, no contract signs: then it is not in use."""
         future = self._waiters.get(reply.request)
         if future is not None and not future.done():
             future.set_result(reply)
+        elif isinstance(reply.decision, Granted):
+            self.tell(seen_.ContractReleased(decision=reply.decision_id, reason=UseEnd.FAILED))
 
     async def _handle(self, seen: Observation, now: Instant) -> bool:
         """False when there was no room to record it."""

@@ -40,6 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action.add_argument("--wallet", type=Path, metavar="FOLDER", help="read this wallet, without a service")
     install = actions.add_parser("install", help="verify a CertificateInstallationRes whole and keep its contract")
     install.add_argument("file", type=Path, metavar="FILE", help="as POST /v1/contracts/install takes it, JSON")
+    install.add_argument(
+        "--priority", type=int, metavar="N", help="the lowest is used first (default: as before, 100)"
+    )
     provision = actions.add_parser("provision", help="bring the vehicle's provisioning key; the service need not run")
     provision.add_argument("key", type=Path, metavar="KEY", help="PEM or DER, without a password; delete it afterwards")
     provision.add_argument("--config", type=Path, help=f"the service's configuration (default: {DEFAULT_CONFIG})")
@@ -53,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for action in (show, remove):
         action.add_argument("fingerprint", metavar="FINGERPRINT", help="of its certificate; the beginning is enough")
     test = actions.add_parser("sign-test", help="ask for a signature over a random challenge, as a charge would")
-    for name in ("evse", "network", "country", "operator"):
+    for name in ("evse", "network", "country"):
         test.add_argument(f"--{name}", help=f"the charger's {name}")
     test.add_argument("--emaid", type=emaid, help="which contract")
     for action in (lists, show, install, renew, remove, test):
@@ -140,6 +143,8 @@ def install(arguments: argparse.Namespace) -> int:
     except ValueError as error:
         output.complain(f"{arguments.file}: is no JSON ({error})")
         return output.DATA
+    if arguments.priority is not None and isinstance(response, dict):
+        response["priority"] = arguments.priority
     answer = api_of(arguments).post("/v1/contracts/install", response)
     if arguments.json:
         output.print_json(answer)
@@ -205,12 +210,15 @@ def remove(arguments: argparse.Namespace) -> int:
 
 
 def sign_test(arguments: argparse.Namespace) -> int:
-    """Decided and recorded like any other. The signature is checked here, with the certificate's public key."""
+    """Decided and recorded like any other, and ended at once: the contract is in use for no longer.
+
+    The signature is checked here, with the certificate's public key.
+    """
     from agent.core.contracts.certificates import read_certificate
     from agent.core.contracts.exi_fragments import Reference
     from agent.core.contracts.signatures import signature_holds
 
-    context = {name: getattr(arguments, name) for name in ("evse", "network", "country", "operator")}
+    context = {name: getattr(arguments, name) for name in ("evse", "network", "country")}
     asked: dict[str, Any] = {
         "id": "id1",
         "challenge": base64.b64encode(secrets.token_bytes(16)).decode(),
@@ -218,9 +226,11 @@ def sign_test(arguments: argparse.Namespace) -> int:
     }
     if arguments.emaid is not None:
         asked["emaid"] = arguments.emaid
-    answer = api_of(arguments).post("/v1/contracts/sign-authorization", asked)
+    api = api_of(arguments)
+    answer = api.post("/v1/contracts/sign-authorization", asked)
     holds = False
     if answer["signed"]:
+        api.post("/v1/contracts/session-ended", {"decision": answer["decision"]})
         references = tuple(
             Reference(id=each["uri"][1:], digest=base64.b64decode(each["digest"])) for each in answer["references"]
         )

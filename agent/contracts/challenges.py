@@ -25,6 +25,10 @@ class SignedChallenges:
             replace_durably(path, content[:whole])
         self._signed = dict.fromkeys(content[at : at + RECORD_BYTES] for at in range(0, whole, RECORD_BYTES))
 
+    def known(self, challenge: bytes) -> bool:
+        """Signed before: nobody need be asked whether it may be signed again."""
+        return hashlib.sha256(challenge).digest() in self._signed
+
     def take(self, challenge: bytes) -> bool:
         """True once for each challenge, and then it is durably taken. Raises OSError when it cannot be written."""
         record = hashlib.sha256(challenge).digest()

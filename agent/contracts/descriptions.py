@@ -21,7 +21,6 @@ def many(items: dict[str, Any], most: int = 8) -> dict[str, Any]:
 TEXT = {"type": "string", "maxLength": 256}
 BINARY = {"type": "string", "contentEncoding": "base64"}
 CHAIN = {**many(BINARY), "description": "X.509 in DER, base64; the contract's own first, without the root"}
-NUMBER = {"type": "number"}
 
 SIGNATURE = fields(
     {"references": many(fields({"uri": TEXT, "digest": BINARY})), "value": {**BINARY, "description": "r || s"}}
@@ -29,9 +28,8 @@ SIGNATURE = fields(
 CONTEXT = fields(
     {},
     {
-        **dict.fromkeys(("evse", "network", "country", "operator", "session"), TEXT),
-        "latitude": NUMBER,
-        "longitude": NUMBER,
+        **dict.fromkeys(("evse", "network", "country"), TEXT),
+        "session": {**TEXT, "description": "what your software calls it; recorded, and decides nothing"},
     },
     description="what is known of the charger; what is left out is missing, and the policy says what that means",
 )
@@ -45,8 +43,8 @@ BODIES: dict[str, dict[str, Any]] = {
         {
             "context": CONTEXT,
             "emaid": TEXT,
-            "providers": many(TEXT),
-            "roots": many(TEXT),
+            "providers": many(TEXT, 128),
+            "roots": many(TEXT, 128),
             "position": fields(
                 {"latitude": {"type": "string"}, "longitude": {"type": "string"}},
                 {"accuracy_m": {"type": "integer"}, "age_s": {"type": "integer"}},
@@ -59,7 +57,7 @@ BODIES: dict[str, dict[str, Any]] = {
         {
             "id": TEXT,
             "provisioning_certificate": BINARY,
-            "roots": many(fields({"issuer": TEXT, "serial": {"type": "integer"}})),
+            "roots": many(fields({"issuer": TEXT, "serial": {"type": "integer"}}), 20),
         }
     ),
     "post /v1/contracts/install": fields(
@@ -70,7 +68,18 @@ BODIES: dict[str, dict[str, Any]] = {
             "dh_public_key": fields({"id": TEXT, "value": BINARY}),
             "emaid": fields({"id": TEXT, "value": TEXT}),
             "signature": SIGNATURE,
-        }
+        },
+        {
+            "priority": {
+                "type": "integer",
+                "minimum": 0,
+                "maximum": 1000,
+                "description": "the lowest is used first; without it the one of the contract that it renews, or 100",
+            }
+        },
+    ),
+    "post /v1/contracts/session-ended": fields(
+        {"decision": {**TEXT, "description": "`decision` of the answer that had the signature"}}
     ),
     "post /v1/contracts/remove": fields({"fingerprint": {"type": "string", "pattern": "^[0-9a-fA-F]{64}$"}}),
     "post /v1/contracts/verify": fields(
@@ -109,6 +118,17 @@ SIGNED = {
         "signed": {"type": "boolean"},
         "decision": {"type": ["string", "null"], "description": "`GET /v1/decisions/{id}` explains it"},
         "emaid": {"type": "string", "description": "as PaymentDetailsReq has it"},
+        "fingerprint": {"type": "string", "description": "SHA-256 of the contract's own certificate"},
+        "limits": {
+            "type": "object",
+            "description": "what the fleet allows; a limit that is left out there is none. Keep the session to it",
+            "properties": {
+                "max_energy_wh": {"type": "integer"},
+                "max_duration_s": {"type": "integer"},
+                "target_soc_percent": {"type": "integer"},
+                "max_cost": {"type": "object"},
+            },
+        },
         "chain": CHAIN,
         "fragment": {**BINARY, "description": "the canonical EXI of the signed element"},
         "signed_info": {**BINARY, "description": "the canonical EXI of SignedInfo"},

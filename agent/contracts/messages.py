@@ -19,10 +19,12 @@ from agent.core.contracts.installation import InstallationResponse, NotInstalled
 from agent.core.contracts.signing import Signed
 from agent.core.contracts.verification import Proof
 from agent.core.decisions import NeedsInput
+from agent.core.limits import Limits
 
 MAX_TEXT = 256
 MAX_BINARY_BYTES = 8_192
 MAX_CERTIFICATES = 8
+MAX_PRIORITY = 1_000
 MAX_NAMES = 128  # of providers or roots a charger says it knows
 
 
@@ -123,6 +125,20 @@ def read_request(document: object) -> RequestAsked:
     )
 
 
+def read_priority(value: object) -> int | None:
+    """Of `{"priority"}`; the contract with the lowest is used first. None is as before, or the usual one."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_PRIORITY:
+        raise MessageUnfit(f"priority: is no whole number from 0 to {MAX_PRIORITY}")
+    return value
+
+
+def read_session_end(document: object) -> str:
+    """`{"decision"}`: the decision by which the contract signed."""
+    return _text("decision", _object("", document, required={"decision"}, optional=set())["decision"])
+
+
 def read_fingerprint(document: object) -> str:
     """`{"fingerprint"}`: SHA-256 of a contract's own certificate, in hex."""
     fingerprint = _text("fingerprint", _object("", document, required={"fingerprint"}, optional=set())["fingerprint"])
@@ -160,10 +176,30 @@ def authorization_document(answer: Authorization | NotSigned) -> dict[str, Any]:
     return {
         "signed": True,
         "emaid": answer.contract.emaid.canonical + (answer.contract.emaid.check or ""),
+        "fingerprint": answer.contract.fingerprint,
+        "limits": _limits(answer.limits),
         "chain": [_base64(each) for each in answer.contract.chain],
         **_signed(answer.signed),
         "explanation": list(answer.explanation),
     }
+
+
+def _limits(limits: Limits) -> dict[str, Any]:
+    """What the session may not exceed: whoever speaks with the charger keeps to it, nobody else sees this session."""
+    cost = limits.cost
+    told: dict[str, Any] = {
+        "max_energy_wh": limits.max_energy_wh,
+        "max_duration_s": limits.max_duration_s,
+        "target_soc_percent": limits.target_soc_percent,
+        "max_cost": None
+        if cost is None
+        else {
+            "currency": cost.prices.currency,
+            "net": None if cost.net is None else str(cost.net),
+            "gross": None if cost.gross is None else str(cost.gross),
+        },
+    }
+    return {name: value for name, value in told.items() if value is not None}
 
 
 def request_document(answer: Signed | NotSigned) -> dict[str, Any]:
@@ -209,20 +245,15 @@ def _signed(signed: Signed) -> dict[str, Any]:
 
 
 def _context(value: object) -> Context:
-    texts = ("evse", "network", "country", "operator", "session")
-    numbers = {"latitude": 90, "longitude": 180}
-    fields = _object("context", value, required=set(), optional={*texts, *numbers})
-    for name, most in numbers.items():
-        value = fields.get(name, 0)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not -most <= value <= most:
-            raise MessageUnfit(f"context.{name}: is no number of degrees from -{most} to {most}")
+    texts = ("evse", "network", "country", "session")
+    fields = _object("context", value, required=set(), optional=set(texts))
     told = {name: _text(f"context.{name}", fields[name]) for name in texts if name in fields}
-    places = {name: float(fields[name]) for name in numbers if name in fields}
     return Context(
-        evse=told.get("evse"), network=told.get("network"), country=told.get("country"),
-        operator=told.get("operator"), session=told.get("session"),
-        latitude=places.get("latitude"), longitude=places.get("longitude"),
-    )  # fmt: skip
+        evse=told.get("evse"),
+        network=told.get("network"),
+        country=told.get("country"),
+        session=told.get("session"),
+    )
 
 
 def _proof(value: object) -> Proof:

@@ -6,7 +6,7 @@ one thread; nothing here waits for a network.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -19,6 +19,7 @@ from agent.core.contracts.certificates import Unreadable, read_certificate
 from agent.core.contracts.contract import (
     ANY_CONTRACT,
     DEFAULT_PRIORITY,
+    USABLE,
     Contract,
     State,
     Wanted,
@@ -44,6 +45,7 @@ from agent.core.contracts.signing import (
 from agent.core.contracts.trust import RevocationKey, TrustBundle
 from agent.core.decisions import AskBackend, Decision, Granted, NeedsInput, Refused
 from agent.core.instants import Instant
+from agent.core.limits import Limits
 from agent.files import sync_folder
 
 PROVISIONING_KEY = "provisioning"
@@ -63,7 +65,7 @@ class Obstruction(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
-    """What is known of the session for which a signature is asked: where, whose charger, and how that is known.
+    """What is known of the session for which a signature is asked: where, whose charger, and what it is called.
 
     The challenge names no charger (a relay could stand between), so what the policy sees here is all there is.
     """
@@ -71,18 +73,21 @@ class Context:
     evse: str | None = None
     network: str | None = None
     country: str | None = None
-    operator: str | None = None
-    latitude: float | None = None
-    longitude: float | None = None
     session: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """What the fleet's policy decides about: this contract, used in this session."""
+    """What the fleet's policy decides about: this contract, used in this session.
+
+    `again`: another contract was refused just before. `within`: the decision that let this contract sign before, in
+    the session that goes on.
+    """
 
     contract: Contract
     context: Context
+    again: bool = False
+    within: str | None = None
 
 
 Permit = Callable[[Asked], Decision]
@@ -95,6 +100,7 @@ class Authorization:
     contract: Contract
     signed: Signed
     explanation: tuple[str, ...]
+    limits: Limits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,30 +152,31 @@ class Wallet:
         wanted: Wanted = ANY_CONTRACT,
         remembered: frozenset[RevocationKey] = frozenset(),
     ) -> Authorization | NotSigned:
-        """The order is the promise: a contract is chosen, the policy permits it, the challenge is durably used up.
+        """The order is the promise: the policy permits a contract, the challenge is durably used up, and then it signs.
 
-        Only then is anything signed. A refusal uses up no challenge, so that the fleet may change its mind.
+        Contracts are put to the policy in order of preference until one is permitted; where the driver is asked for
+        something, that contract waits for it and no other is tried. A refusal uses up no challenge, so that the fleet
+        may change its mind.
         """
         try:
             request = AuthorizationRequest(id=id, challenge=challenge)
         except Unsignable as error:
             return NotSigned(obstruction=Obstruction.NOT_SIGNABLE, detail=str(error))
-        choice = choose(self.contracts, wanted=wanted, now=now, revoked=self._revoked(remembered))
-        contract = choice.contract
-        if contract is None or contract.key is None:
-            return NotSigned(
-                obstruction=Obstruction.NO_CONTRACT,
-                detail="no contract can be used here",
-                explanation=choice.explanation,
-            )
-        match permit(Asked(contract=contract, context=context)):
-            case Granted():
-                pass
-            case decision:
-                return NotSigned(
-                    obstruction=Obstruction.NOT_PERMITTED, detail="the fleet's policy refuses this session",
-                    explanation=choice.explanation, decision=decision,
-                )  # fmt: skip
+        if self._challenges.known(challenge):
+            return NotSigned(obstruction=Obstruction.CHALLENGE_USED, detail="this challenge was signed before")
+        decisions: list[Decision] = []
+
+        def objections(contract: Contract) -> tuple[str, ...]:
+            if any(isinstance(each, NeedsInput) for each in decisions):
+                return ("not asked for, since another one waits for the driver",)
+            decisions.append(permit(Asked(contract=contract, context=context, again=bool(decisions))))
+            return against(decisions[-1])
+
+        revoked = self._revoked(remembered)
+        choice = choose(self.contracts, wanted=wanted, now=now, revoked=revoked, objections=objections)
+        contract, granted = choice.contract, decisions[-1] if decisions else None
+        if contract is None or contract.key is None or not isinstance(granted, Granted):
+            return _none_usable(decisions, choice.explanation)
         try:
             if not self._challenges.take(challenge):
                 return NotSigned(obstruction=Obstruction.CHALLENGE_USED, detail="this challenge was signed before")
@@ -180,21 +187,30 @@ class Wallet:
             )
         except KeyStoreError as error:
             return NotSigned(obstruction=Obstruction.KEY_UNAVAILABLE, detail=str(error))
-        return Authorization(contract=contract, signed=signed, explanation=choice.explanation)
+        return Authorization(contract=contract, signed=signed, explanation=choice.explanation, limits=granted.limits)
 
     def sign_metering_receipt(
         self,
         request: MeteringReceiptRequest,
         *,
         fingerprint: str,
+        within: str,
         context: Context,
         permit: Permit,
+        now: Instant,
+        remembered: frozenset[RevocationKey] = frozenset(),
     ) -> Authorization | NotSigned:
-        """With the contract that authorised this session, by its certificate's fingerprint; the policy decides anew."""
+        """With the contract that authorised this session, by its certificate's fingerprint; the policy decides anew.
+
+        `within` is the decision by which it did. What is revoked, expired or superseded since signs nothing more.
+        """
         contract = next((each for each in self.contracts if each.fingerprint == fingerprint), None)
         if contract is None or contract.key is None:
             return NotSigned(obstruction=Obstruction.NO_CONTRACT, detail="the session's contract is no longer here")
-        decision = permit(Asked(contract=contract, context=context))
+        state = self.states(now=now, remembered=remembered)[fingerprint]
+        if state not in USABLE:
+            return NotSigned(obstruction=Obstruction.NO_CONTRACT, detail=f"the session's contract is {state}")
+        decision = permit(Asked(contract=contract, context=context, within=within))
         if not isinstance(decision, Granted):
             return NotSigned(
                 obstruction=Obstruction.NOT_PERMITTED,
@@ -205,7 +221,7 @@ class Wallet:
             signed = self._keys.sign(contract.key, request)
         except KeyStoreError as error:
             return NotSigned(obstruction=Obstruction.KEY_UNAVAILABLE, detail=str(error))
-        return Authorization(contract=contract, signed=signed, explanation=())
+        return Authorization(contract=contract, signed=signed, explanation=(), limits=decision.limits)
 
     def sign_installation_request(
         self, id: str, *, provisioning_certificate: bytes, roots: tuple[RootId, ...]
@@ -340,6 +356,29 @@ class Wallet:
         return frozenset(
             each.fingerprint for each in self.contracts if remembered and each.revocation_keys & remembered
         )
+
+
+def against(decision: Decision) -> tuple[str, ...]:
+    """Why the fleet does not let a contract be used; empty when it does."""
+    codes = [] if isinstance(decision, Granted) else [each.code for each in decision.reasons]
+    verb = "waits for the driver" if isinstance(decision, NeedsInput) else "refused by the fleet"
+    return () if isinstance(decision, Granted) else (f"{verb}: {', '.join(dict.fromkeys(codes))}",)
+
+
+def _none_usable(decisions: Sequence[Decision], explanation: tuple[str, ...]) -> NotSigned:
+    """With the reasons of the contract that waits for the driver, else of the one that was preferred."""
+    refusals = [each for each in decisions if not isinstance(each, Granted)]
+    if not refusals:
+        return NotSigned(
+            obstruction=Obstruction.NO_CONTRACT, detail="no contract can be used here", explanation=explanation
+        )
+    waiting = next((each for each in refusals if isinstance(each, NeedsInput)), refusals[0])
+    return NotSigned(
+        obstruction=Obstruction.NOT_PERMITTED,
+        detail="the fleet's policy refuses this session",
+        explanation=explanation,
+        decision=waiting,
+    )
 
 
 def _contract(offer: Offer, response: InstallationResponse, now: Instant) -> tuple[Contract, str]:

@@ -465,7 +465,7 @@ class Tapping:
     def _usage(self, case: Pending, asked: Request, claims: tuple[Claim, ...], now: Instant) -> Usage:
         history, token, code = self._memory.state.history, asked.credential.reference, case.code
         goes_on = case.signs.within if case.signs is not None else None
-        uses = tuple(each for each in history.open_uses(now) if each.decision != goes_on)
+        uses = tuple(each for each in history.open_uses(now) if each.decision != goes_on or each.reference != token)
         given = () if code is None or history.has_seen(code.id) else (code,)
         at_charger = self._memory.state.open_at(asked.charger) if asked.charger is not None else None
         wired = asked.charger in self._memory.setup.chargers

@@ -79,6 +79,7 @@ def a_desk(folder: Path, clock: SetByHand, papers: Papers | None = None, **days:
         clock=clock,
         papers=lambda: ("papers", papers or {}),
         verifying=Verifier(**days),
+        release=lambda decision, end: None,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,18 @@ from agent.contracts.messages import (
     installation_document,
     read_authorization,
     read_installation,
+    read_priority,
     read_request,
     read_verification,
 )
+from agent.contracts.wallet import Context
 from agent.core.contracts.contract import USABLE, State
 from agent.core.contracts.exi_fragments import RootId, certificate_installation_request
 from agent.core.contracts.installation import InstallationResponse
 from agent.core.contracts.verification import Outcome, prove_possession, verify_chain
-from agent.core.decisions import Refused
+from agent.core.decisions import Granted, Refused
+from agent.core.limits import Limits
+from agent.core.prices import CostLimit, plain_prices
 from agent.core.reasons import Reason, ReasonCode
 from tests.contract_wallet.pki_builder import EMAID, a_bundle, an_instant
 from tests.contract_wallet.provisioning import FileHome, a_response
@@ -62,7 +67,9 @@ def test_a_contract_is_installed_used_and_verified_in_json(tmp_path: Path) -> No
     assert installed["installed"] is True
 
     challenge = b64(bytes(range(16)))
-    asked = read_authorization({"id": "id1", "challenge": challenge, "context": {"network": "DE*ABC", "latitude": 48}})
+    asked = read_authorization(
+        {"id": "id1", "challenge": challenge, "context": {"network": "DE*ABC", "session": "8F3A"}}
+    )
     answer = through_json(
         authorization_document(
             wallet.sign_authorization(
@@ -118,9 +125,10 @@ def test_what_was_not_installed_says_why(tmp_path: Path) -> None:
     [
         None, [], {}, {"id": "id1"}, {"id": 5, "challenge": ""}, {"id": "id1", "challenge": "?"},
         {"id": "id1", "challenge": "", "extra": 1}, {"id": "id1", "challenge": "", "context": []},
-        {"id": "id1", "challenge": "", "context": {"latitude": True}}, {"id": "x" * 300, "challenge": ""},
-        {"id": "id1", "challenge": "", "context": {"latitude": float("nan")}},
-        {"id": "id1", "challenge": "", "context": {"longitude": 181}},
+        {"id": "id1", "challenge": "", "context": {"session": True}}, {"id": "x" * 300, "challenge": ""},
+        {"id": "id1", "challenge": "", "context": {"latitude": 48}},
+        {"id": "id1", "challenge": "", "context": {"longitude": 11}},
+        {"id": "id1", "challenge": "", "context": {"operator": "ABC"}},
         {"id": "id1", "challenge": "", "emaid": "nobody"}, {"id": "id1", "challenge": "", "providers": "DE8AA"},
         {"id": "id1", "challenge": b64(bytes(9000))},
     ],
@@ -141,6 +149,27 @@ def test_a_wrong_question_for_a_signature_is_refused(document: object) -> None:
 def test_a_wrong_installation_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(MessageUnfit):
         read_installation({**installation(a_response()), **change})
+
+
+@pytest.mark.parametrize("wrong", [True, -1, 1001, "1", 1.5])
+def test_a_priority_is_a_small_whole_number(wrong: object) -> None:
+    with pytest.raises(MessageUnfit, match="priority"):
+        read_priority(wrong)
+
+
+def test_a_signature_tells_what_the_fleet_allows_with_it(tmp_path: Path) -> None:
+    wallet = FileHome(folder=tmp_path).wallet()
+    wallet.install(a_response(), bundle=a_bundle(), now=an_instant())
+    prices = plain_prices(currency="EUR", per_kwh=Decimal("0.5"))
+    limits = Limits(
+        max_energy_wh=20_000, max_duration_s=7200, cost=CostLimit(prices=prices, net=None, gross=Decimal("25.00"))
+    )
+    answer = wallet.sign_authorization(
+        "id1", bytes(16), context=Context(), permit=lambda _: Granted(limits=limits), now=an_instant()
+    )
+    assert through_json(authorization_document(answer))["limits"] == {
+        "max_energy_wh": 20_000, "max_duration_s": 7200, "max_cost": {"currency": "EUR", "net": None, "gross": "25.00"},
+    }  # fmt: skip
 
 
 def test_a_proof_without_the_challenge_that_was_sent_is_refused() -> None:

@@ -44,9 +44,10 @@ from agent.core.contracts.revocation import hash_data
 from agent.core.contracts.signatures import signature_holds
 from agent.core.contracts.signing import MeteringReceiptRequest, Signed, Unsignable, authorization_request_of
 from agent.core.contracts.verification import Outcome, Proof, prove_possession, verify_chain
-from agent.core.decisions import Decision, Granted, Limits, Refused
+from agent.core.decisions import Decision, Granted, Limits, NeedsInput, Refused
 from agent.core.instants import ClockQuality, Instant
 from agent.core.reasons import Reason, ReasonCode
+from agent.core.terms import Prompt
 from tests.contract_wallet.pki_builder import (
     CPS_LEAF,
     CPS_SUB_1,
@@ -156,6 +157,15 @@ def test_each_challenge_is_signed_once_also_across_restarts(wallet: Wallet, home
     assert isinstance(sign(home.wallet(), bytes(16)), Authorization)
 
 
+def test_a_challenge_that_was_signed_is_put_before_no_policy(wallet: Wallet) -> None:
+    """Else the journal would hold a permission with which nothing was signed."""
+    assert isinstance(sign(wallet), Authorization)
+    permit, asked = of_the_fleet("granted")
+    answer = sign(wallet, permit=permit)
+    assert isinstance(answer, NotSigned)
+    assert (answer.obstruction, asked) == (Obstruction.CHALLENGE_USED, [])
+
+
 def test_a_torn_record_of_a_challenge_costs_no_other_record(tmp_path: Path) -> None:
     path = tmp_path / "challenges"
     first = SignedChallenges(path)
@@ -190,18 +200,38 @@ def test_a_receipt_is_signed_with_the_session_s_contract_when_the_policy_permits
         id="id1", session=bytes(8), schedule=1, reading=MeterReading(meter="M1", reading_wh=12_000)
     )
     mine = LEAF.certificate
-    told = wallet.sign_metering_receipt(request, fingerprint=mine.fingerprint, context=Context(), permit=permitted)
+    asked: list[Asked] = []
+
+    def receipt(
+        permit: Permit, fingerprint: str = mine.fingerprint, now: Instant | None = None, **more: Any
+    ) -> Authorization | NotSigned:
+        return wallet.sign_metering_receipt(
+            request, fingerprint=fingerprint, within="d-1", context=Context(), permit=permit,
+            now=now or an_instant(), **more,
+        )  # fmt: skip
+
+    def noted(question: Asked) -> Decision:
+        asked.append(question)
+        return Granted(limits=Limits())
+
+    told = receipt(noted)
+    assert [each.within for each in asked] == ["d-1"]
 
     assert isinstance(told, Authorization)
     assert signature_holds(mine.point, told.signed.references, told.signed.signature)
     refusal = Refused(reasons=(Reason(code=ReasonCode.NETWORK, rule="network_allowed"),))
-    refused = wallet.sign_metering_receipt(
-        request, fingerprint=mine.fingerprint, context=Context(), permit=lambda asked: refusal
-    )
-    assert isinstance(refused, NotSigned)
-    assert isinstance(
-        wallet.sign_metering_receipt(request, fingerprint="00", context=Context(), permit=permitted), NotSigned
-    )
+    assert isinstance(receipt(lambda asked: refusal), NotSigned)
+    assert isinstance(receipt(permitted, "00"), NotSigned)
+    asked.clear()
+    assert LEAF.issuer is not None
+    revoked = hash_data(mine, LEAF.issuer.certificate).revocation_key
+    for late in (
+        receipt(noted, remembered=frozenset({revoked})),
+        receipt(noted, now=an_instant(mine.not_after + DAY)),
+    ):
+        assert isinstance(late, NotSigned)
+        assert late.obstruction is Obstruction.NO_CONTRACT
+    assert not asked, "nobody is asked about a contract that can sign nothing any more"
 
 
 @pytest.mark.parametrize(
@@ -469,9 +499,66 @@ def test_of_several_contracts_the_first_by_priority_is_used_and_the_choice_is_ex
     assert isinstance(wanted, Authorization)
     assert wanted.contract.fingerprint == LEAF.certificate.fingerprint
 
-    nobody = sign(wallet, bytes(16), wanted=Wanted(providers=frozenset({"NLTNM"}), roots=frozenset({"CN=Other"})))
+    nobody = sign(
+        wallet, bytes(15) + b"1", wanted=Wanted(providers=frozenset({"NLTNM"}), roots=frozenset({"CN=Other"}))
+    )
     assert isinstance(nobody, NotSigned)
     assert len(nobody.explanation) == 2
+
+
+CODES = {"refused": ReasonCode.NETWORK, "waits": ReasonCode.PIN}
+
+
+def of_the_fleet(*verdicts: str) -> tuple[Permit, list[Asked]]:
+    """What the policy says of the first contract, the second, and so on."""
+    asked: list[Asked] = []
+
+    def permit(question: Asked) -> Decision:
+        asked.append(question)
+        verdict = verdicts[len(asked) - 1]
+        reasons = (Reason(code=CODES[verdict], rule=verdict),) if verdict in CODES else ()
+        if verdict == "waits":
+            return NeedsInput(prompts=frozenset({Prompt.PIN}), reasons=reasons)
+        return Refused(reasons=reasons) if reasons else Granted(limits=Limits(max_energy_wh=7))
+
+    return permit, asked
+
+
+def test_a_contract_that_the_fleet_refuses_makes_room_for_the_next(wallet: Wallet) -> None:
+    wallet.install(a_response(OTHER), bundle=a_bundle(), now=an_instant(), priority=10)
+    permit, asked = of_the_fleet("refused", "granted")
+    answer = sign(wallet, permit=permit)
+
+    assert isinstance(answer, Authorization)
+    assert answer.contract.fingerprint == LEAF.certificate.fingerprint
+    assert answer.limits.max_energy_wh == 7
+    assert [line.split(": ", 1)[1] for line in answer.explanation] == [
+        "refused by the fleet: NETWORK", "used, priority 100",
+    ]  # fmt: skip
+    assert [each.again for each in asked] == [False, True]
+
+
+def test_the_first_contract_that_the_fleet_permits_is_the_last_that_it_is_asked_about(wallet: Wallet) -> None:
+    wallet.install(a_response(OTHER), bundle=a_bundle(), now=an_instant(), priority=10)
+    permit, asked = of_the_fleet("granted")
+    assert isinstance(sign(wallet, permit=permit), Authorization)
+    assert len(asked) == 1
+
+
+def test_where_no_contract_is_permitted_the_reasons_are_the_preferred_one_s(wallet: Wallet) -> None:
+    wallet.install(a_response(OTHER), bundle=a_bundle(), now=an_instant(), priority=10)
+    for verdicts, reason, needs in (
+        (("refused", "refused"), ReasonCode.NETWORK, Refused),
+        (("refused", "waits"), ReasonCode.PIN, NeedsInput),
+        (("waits",), ReasonCode.PIN, NeedsInput),
+    ):
+        permit, asked = of_the_fleet(*verdicts)
+        answer = sign(wallet, permit=permit)
+        assert isinstance(answer, NotSigned)
+        assert answer.decision is not None
+        assert (type(answer.decision), answer.decision.reasons[0].code) == (needs, reason)
+        assert len(asked) == len(verdicts)
+    assert isinstance(sign(wallet), Authorization)
 
 
 # --- keys -------------------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import json
 import subprocess
 import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -34,6 +35,13 @@ EMAID, TYPED = "DE8AA001234567", "DE-8AA-001234567-0"
 STRANGER = "DE8AA0076543210"
 HOME = {"evse": "DE*ABC*E1001*1", "network": "DE*ABC", "country": "DE"}
 SETTINGS = '[contracts]\npassphrase = "contracts.pass"\n'
+
+
+LIMITED = """
+[groups.limited]
+parent = "vans"
+max_energy_wh = 60_000
+"""
 
 
 @cache
@@ -94,8 +102,10 @@ def publish_trust(office: FleetOffice, roots: list[tuple[str, Wish]], **revocati
 @pytest.fixture
 def van(tmp_path: Path, office: FleetOffice) -> Iterator[Premises]:
     with built_premises(tmp_path / "van", office, bays=(), readers=(), settings=SETTINGS) as here:
+        policy = here.office.source / "policy.toml"
+        policy.write_text(policy.read_text() + LIMITED)
         (here.office.source / "tokens.toml").write_text(
-            f'[[tokens]]\nemaid = "{TYPED}"\nlabel = "contract of van 7"\ngroup = "vans"\n'
+            f'[[tokens]]\nemaid = "{TYPED}"\nlabel = "contract of van 7"\ngroup = "limited"\n'
         )
         trust(here.office)
         (here.root / "contracts.pass").write_bytes(PASSPHRASE + b"\n")
@@ -109,6 +119,14 @@ def van(tmp_path: Path, office: FleetOffice) -> Iterator[Premises]:
 def sign(van: Premises, challenge: bytes, **more: Any) -> dict[str, Any]:
     asked = {"id": "id1", "challenge": text(challenge), "context": HOME, **more}
     return van.api.post("/v1/contracts/sign-authorization", asked)
+
+
+def session_ended(van: Premises, granted: dict[str, Any]) -> None:
+    assert van.api.post("/v1/contracts/session-ended", {"decision": granted["decision"]})["ended"]
+
+
+def codes(answer: dict[str, Any]) -> list[str]:
+    return list(dict.fromkeys(each["code"] for each in answer["reasons"]))
 
 
 def install(van: Premises, leaf: Wish) -> dict[str, Any]:
@@ -160,7 +178,62 @@ def test_a_contract_is_installed_refused_elsewhere_and_used_at_home_once(van: Pr
     van.service.kill()
     van.start_ready()
     assert sign(van, bytes(16))["obstruction"] == "CHALLENGE_USED"
+    assert decisions(van)[-1]["decision"] == granted["decision"], "nothing is granted that will not be signed"
+    session_ended(van, granted)
     assert holds(sign(van, bytes(15) + b"\1"))
+
+
+def test_of_two_signatures_at_once_one_is_refused_also_after_a_kill_until_its_session_has_ended(van: Premises) -> None:
+    install(van, dated(LEAF))
+    there = [HOME | {"session": "8F3A"}, HOME | {"evse": "DE*ABC*E2002*1"}]
+    with ThreadPoolExecutor(max_workers=2) as both:
+        answers = list(both.map(lambda at: sign(van, bytes(15) + bytes([at]), context=there[at]), range(2)))
+    (granted,) = (each for each in answers if each["signed"])
+    (refused,) = (each for each in answers if not each["signed"])
+    assert holds(granted)
+    assert granted["limits"] == {"max_energy_wh": 60_000}
+    assert (refused["obstruction"], codes(refused)) == ("NOT_PERMITTED", ["CONCURRENT_SESSION"])
+    assert challenges_used(van) == 1
+    (opened,) = (each["data"] for each in van.events("contract.opened"))
+    assert (opened["decision"], opened["lasts_s"]) == (granted["decision"], 86_400)
+
+    van.service.kill()
+    van.start_ready()
+    assert codes(sign(van, bytes(15) + b"\3")) == ["CONCURRENT_SESSION"]
+    session_ended(van, granted)
+    session_ended(van, granted)
+    (closed,) = (each["data"] for each in van.events("contract.closed"))
+    assert closed == {"decision": granted["decision"], "reason": "ended"}
+    van.service.kill()
+    van.start_ready()
+    assert holds(sign(van, bytes(15) + b"\4"))
+    with pytest.raises(Refused, match="no contract signed"):
+        session_ended(van, refused)
+
+
+def test_a_permission_with_which_nothing_could_be_signed_is_told_and_counts_no_longer(van: Premises) -> None:
+    install(van, dated(LEAF))
+    file = van.state / "contracts" / "wallet" / "challenges"
+    file.mkdir()
+    failed = sign(van, bytes(16))
+    assert (failed["signed"], failed["obstruction"]) == (False, "STORAGE")
+    until("the record", lambda: list(van.events("contract.closed")))
+    (closed,) = (each["data"] for each in van.events("contract.closed"))
+    assert closed == {"decision": failed["decision"], "reason": "storage"}
+    file.rmdir()
+    assert holds(sign(van, bytes(16)))
+
+
+def test_a_contract_that_the_fleet_does_not_know_makes_room_for_one_that_it_does(van: Premises) -> None:
+    stranger = installation(dated(LEAF).but(name=STRANGER, key=p256(55), serial=77)) | {"priority": 1}
+    assert van.api.post("/v1/contracts/install", stranger)["installed"]
+    install(van, dated(LEAF))
+    assert [each["priority"] for each in van.api.get("/v1/contracts")["contracts"]] == [1, 100]
+    answer = sign(van, bytes(16))
+    assert holds(answer)
+    assert [each["outcome"] for each in decisions(van)] == ["refused", "granted"]
+    assert answer["decision"] == decisions(van)[-1]["decision"]
+    assert "refused by the fleet: TOKEN_UNKNOWN" in answer["explanation"][0]
 
 
 def test_a_contract_that_the_fleet_does_not_know_signs_nothing(van: Premises) -> None:
@@ -344,6 +417,14 @@ WRONG = {
     "a list": ("install", [], 422, "object"),
     "a challenge of 15 bytes": ("sign-authorization", {"id": "a", "challenge": text(bytes(15))}, 200, "16 bytes"),
     "bytes to sign": ("sign-authorization", {"id": "a", "challenge": "", "bytes": "AA=="}, 422, "unknown bytes"),
+    "what would decide nothing": (
+        "sign-authorization",
+        {"id": "a", "challenge": "", "context": {"operator": "ABC"}},
+        422,
+        "unknown operator",
+    ),
+    "a priority that is none": ("install", {"priority": -1}, 422, "priority"),
+    "the end of no session": ("session-ended", {"decision": "d"}, 404, "no contract signed"),
     "a PIN that is none": (
         "sign-authorization",
         {"id": "a", "challenge": text(bytes(16)), "input": {"pin": "not a pin"}},

@@ -106,7 +106,8 @@ def choose(
 ) -> Choice:
     """The first by priority that nothing speaks against; then the one valid longest, then by name: never by chance.
 
-    `objections`: the fleet's policy on each contract, as sentences; none means that it may be used.
+    `objections`: the fleet's policy on a contract, as sentences; none means that it may be used. It is asked in order
+    of preference and no further than the first that may be used.
     """
     ranked = sorted(contracts, key=lambda each: (each.priority, -each.not_after.timestamp(), each.emaid.canonical))
     chosen: Contract | None = None
@@ -115,7 +116,7 @@ def choose(
         state = state_of(each, contracts, now=now, revoked=revoked)
         against = [] if state in USABLE else [f"is {state}"]
         against += _unwanted(each, wanted)
-        against += objections(each) if not against else ()
+        against += objections(each) if not against and chosen is None else ()
         if against:
             explanation.append(f"{masked(each)}: {'; '.join(against)}")
         elif chosen is None:
