@@ -97,7 +97,28 @@ def test_an_element_that_begins_with_the_last_allowed_kwh_still_prices_the_time_
     assert worst_case(tariff, MONDAY, KWH, HOUR).cost.net == 6
 
 
-PRICES = st.integers(0, 300).map(lambda cents: Decimal(cents) / 100)
+@pytest.mark.parametrize("missing", Missing)
+def test_an_empty_range_of_power_prices_nothing_even_where_no_power_was_measured(missing: Missing) -> None:
+    tariff = a_tariff(an_element(a_price("ENERGY", 9), min_power_kw=30, max_power_kw=20), a_price("ENERGY", 1))
+    unknown = a_record(Period(start=MONDAY, energy_kwh=KWH))
+    varying = a_record(
+        Period(start=MONDAY, energy_kwh=KWH, min_power_kw=Decimal(5), max_power_kw=Decimal(40), time_h=Decimal(1))
+    )
+    for record in (unknown, varying):
+        found = price(record, (tariff,), terms=Terms(matching=Matching(missing=missing)))
+        assert found.totals[Total.COST].net == 50
+    assert worst_case(tariff, MONDAY, KWH, HOUR).cost.net == 50
+
+
+def test_with_a_price_below_zero_a_limit_on_one_basis_leaves_the_other_without_a_bound() -> None:
+    tariff = a_tariff(a_price("ENERGY", 1, vat=7), a_price("FLAT", -5, vat=19), min_price=a_limit(11, None))
+    found = worst_case(tariff, MONDAY, Decimal(6), HOUR).cost
+    assert (found.net, found.gross) == (11, None)
+    both = worst_case(replace(tariff, min_price=a_limit(11, 12)), MONDAY, Decimal(6), HOUR).cost
+    assert (both.net, both.gross) == (11, 12)
+
+
+PRICES = (st.integers(0, 300) | st.sampled_from([-100, -10])).map(lambda cents: Decimal(cents) / 100)
 COMPONENTS = st.builds(
     lambda dimension, price_, vat, step, told: a_price(dimension, price_, vat=vat, step=step, taxed=told),
     st.sampled_from(["ENERGY", "TIME", "PARKING_TIME", "FLAT"]),
@@ -117,6 +138,8 @@ RESTRICTIONS = st.fixed_dictionaries(
         "end_minute": st.sampled_from(["02:30", "06:00", "11:00", "11:30", "24:00"]),
         "days_of_week": st.sampled_from([frozenset((0,)), frozenset((1, 6)), frozenset(range(5))]),
         "min_power_kw": st.integers(0, 30),
+        "max_power_kw": st.integers(0, 30),
+        "min_current_a": st.integers(0, 30),
         "max_current_a": st.integers(0, 30),
         "reservation": st.sampled_from(["RESERVATION", "RESERVATION_EXPIRES"]),
     },

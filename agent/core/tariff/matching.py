@@ -143,6 +143,8 @@ def _within(minimum: Decimal | None, value: Decimal, maximum: Decimal | None) ->
 def _momentary(minimum: Decimal | None, reading: Reading | None, maximum: Decimal | None, matching: Matching) -> bool:
     if minimum is None and maximum is None:
         return True
+    if minimum is not None and maximum is not None and minimum >= maximum:
+        return False  # an empty range, which neither a missing value nor a varying one is in
     if reading is None:
         return matching.missing is Missing.MATCH
     match matching.reach:

@@ -1,7 +1,7 @@
 """The most that a session can cost under a tariff: what caps and reservations are checked against.
 
 Why it is a bound. Let a session start at `start`, take at most max_kwh and last at most max_s, charging and parking
-together (the reservation at most reservation_s), no price being below zero.
+together (the reservation at most reservation_s). What would pay it back counts as nothing: it need not be used.
  - A component can only be selected if its element is not provably out of reach of such a session and no earlier element
    always matches (`candidates`). So every unit of a dimension costs at most the highest price of its candidates.
  - Rounding up adds less than one step, once, at the price of the component that rounds; when only one of TIME and
@@ -28,7 +28,7 @@ from agent.core.tariff.codes import Code
 from agent.core.tariff.matching import matches_local, never_matches
 from agent.core.tariff.periods import HOUR_S, LONGEST
 from agent.core.tariff.rounding import exponent
-from agent.core.tariff.tariffs import Basis, Component, Dimension, Phase, Restrictions, Tariff
+from agent.core.tariff.tariffs import Basis, Component, Dimension, Phase, PriceLimit, Restrictions, Tariff
 
 WH = Decimal(1000)
 
@@ -217,8 +217,14 @@ def _sum(parts: list[Ceiling]) -> Ceiling:
 
 
 def held(cost: Ceiling, tariff: Tariff) -> Ceiling:
-    """Between the limits as limits.py does it; a limit on one basis moves the other by at most the highest tax."""
+    """Between the limits as limits.py does it; a limit on one basis moves the other by at most the highest tax.
+
+    Where a price is below zero, taxes of what costs and of what pays back do not cancel out, and how far a limit moves
+    the other basis is not bounded.
+    """
     low, high = tariff.min_price, tariff.max_price
+    if any(one.price < ZERO for e in tariff.elements for one in e.components):
+        return _held_apart(cost, low, high)
     rates = [sum((rate.percent for rate in one.taxes or ()), ZERO) for e in tariff.elements for one in e.components]
     factor = 1 + max([ZERO, *rates]) / PERCENT
     net, gross = cost.net, cost.gross
@@ -230,6 +236,15 @@ def held(cost: Ceiling, tariff: Tariff) -> Ceiling:
         gross = gross if raised is None else max(gross, raised)
         if net is not None and high.net is not None and high.gross is None and low.gross is None:
             gross = min(gross, high.net * factor)
+    return Ceiling(net=_lowered(net, high.net), gross=_lowered(gross, high.gross))
+
+
+def _held_apart(cost: Ceiling, low: PriceLimit, high: PriceLimit) -> Ceiling:
+    """Each basis by its own limits; None where the other basis' limit alone could move it."""
+    moved_net = low.net is None and low.gross is not None
+    moved_gross = low.gross is None and low.net is not None
+    net = None if cost.net is None or moved_net else max(cost.net, low.net or ZERO)
+    gross = None if cost.gross is None or moved_gross else max(cost.gross, low.gross or ZERO)
     return Ceiling(net=_lowered(net, high.net), gross=_lowered(gross, high.gross))
 
 
