@@ -117,6 +117,11 @@ def hash_at(database: sqlite3.Connection, earlier: Earlier, sequence: int) -> st
     return bytes(row[0]).hex() if row is not None else None
 
 
+def type_at(database: sqlite3.Connection, earlier: Earlier, sequence: int) -> str | None:
+    row = database.execute(f"SELECT type FROM {earlier.table} WHERE sequence = ?", (sequence,)).fetchone()
+    return str(row[0]) if row is not None else None
+
+
 def acknowledge(database: sqlite3.Connection, earlier: Earlier, acknowledged: int) -> None:
     """In the caller's transaction."""
     database.execute("UPDATE predecessor SET acknowledged = ? WHERE number = ?", (acknowledged, earlier.number))

@@ -221,6 +221,15 @@ class Journal:
             base, base_hash = database.execute("SELECT base_sequence, base_hash FROM about").fetchone()
         return str(base_hash) if sequence == base > 0 else None
 
+    def type_at(self, sequence: int, *, journal: str) -> str | None:
+        """The CloudEvents type of a record that is held here."""
+        with self._reading() as database:
+            if journal != self._head.journal:
+                one_before = self._earlier_named(journal)
+                return earlier.type_at(database, one_before, sequence) if one_before is not None else None
+            row = database.execute("SELECT type FROM record WHERE sequence = ?", (sequence,)).fetchone()
+        return str(row[0]) if row is not None else None
+
     def acknowledge(self, *, journal: str, through: int, quarantined: Mapping[int, str]) -> None:
         """Durable on return; never moves back; deletes nothing. For a journal that is not known it does nothing."""
         if journal != self._head.journal:
