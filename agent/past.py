@@ -12,6 +12,7 @@ from agent.core.facts import (
     BackendAnswered,
     BudgetAsked,
     BudgetGranted,
+    ClockSynchronised,
     CodeTried,
     ContractClosed,
     ContractOpened,
@@ -27,16 +28,17 @@ from agent.core.facts import (
     SessionStarted,
     UseEnd,
 )
-from agent.core.history import MOST_ANSWERS, MOST_OVERRIDES, MOST_USED, MOST_USES, History, Visit
-from agent.core.instants import ClockQuality
+from agent.core.history import MOST_ANSWERS, MOST_OVERRIDES, MOST_USED, MOST_USES, UNTOLD, History, Visit
+from agent.core.instants import EPOCH, ClockQuality
 from agent.core.overrides import Override
 from agent.core.recollection import recalled, use_of, wanted_by
 from agent.core.sessions import Session, fold
 from agent.journal import Journal
-from agent.wire import TYPES, open_envelope
+from agent.wire import TYPES, Envelope, Record, open_envelope
 
 REMEMBERED_TRIES = 2_000
 REMEMBERED_QUESTIONS = 50
+REMEMBERED_BOOTS = 1_000
 REMEMBERED_SESSIONS = 8  # that ended last: a charger has its late word within minutes
 REMEMBERED_ENDS = 500  # of sessions, some 30 ms to read; further back is told as unknown
 
@@ -51,7 +53,7 @@ def history_of(journal: Journal) -> History:
         if isinstance(fact, SessionEnded) and fact.started and fact.credential.is_identity:
             visit = Visit(began=fact.authorised_at, ended=fact.ended_at)
             history = history.with_visit(fact.credential.reference, visit)
-    since = ends[-1].time if len(ends) == REMEMBERED_ENDS else beginning_of(journal)
+    since = time_of(ends[-1], journal) if len(ends) == REMEMBERED_ENDS else beginning_of(journal)
     for record in reversed(journal.recent(TYPES[PinTried], limit=REMEMBERED_TRIES)):
         if isinstance(record.fact, PinTried):
             history = history.with_try(record.fact.driver, record.fact.salt, right=record.fact.right)
@@ -65,7 +67,7 @@ def history_of(journal: Journal) -> History:
 def holdings_of(journal: Journal) -> Holdings:
     """A journal that no longer reaches back to a grant knows no leases, and takes none from before its memory again."""
     questions = [each.fact for each in reversed(journal.recent(TYPES[BudgetAsked], limit=REMEMBERED_QUESTIONS))]
-    known = Holdings(journal=journal.head().journal, known_since=beginning_of(journal), wanted=wanted_by(questions))
+    known = Holdings(journal=journal.head().journal, known_since=known_since(journal), wanted=wanted_by(questions))
     newest = next(iter(journal.recent(TYPES[BudgetGranted], limit=1)), None)
     if newest is None or not isinstance(newest.fact, BudgetGranted):
         return known
@@ -75,6 +77,12 @@ def holdings_of(journal: Journal) -> Holdings:
         for fact in _since(journal, kind, newest.sequence)
     ]
     return recalled(known, newest.fact, boot=newest.boot, received_ms=newest.monotonic_ms, later=later)
+
+
+def known_since(journal: Journal) -> datetime | None:
+    """As `beginning_of`; where nobody knows the time yet, leases name their journal, and that is all there is."""
+    since = beginning_of(journal)
+    return None if since == UNTOLD else since
 
 
 def _since(journal: Journal, kind: type[Fact], sequence: int) -> Iterator[Fact]:
@@ -172,4 +180,15 @@ def beginning_of(journal: Journal) -> datetime | None:
         return None
     envelope = open_envelope(oldest[0].body)
     created = envelope.type == TYPES[JournalOpened] and envelope.data.get("reason") == CREATED
-    return None if created else envelope.time
+    return None if created else time_of(envelope, journal)
+
+
+def time_of(one: Envelope | Record, journal: Journal) -> datetime:
+    """Of a record that was sealed while nobody knew the time: what its boot, or the next that knew it, tells later."""
+    if one.quality is not ClockQuality.UNKNOWN:
+        return one.time
+    for told in journal.recent(TYPES[ClockSynchronised], limit=REMEMBERED_BOOTS):
+        if isinstance(told.fact, ClockSynchronised) and told.fact.boot == one.boot:
+            return EPOCH + timedelta(milliseconds=told.fact.offset_ms + one.monotonic_ms)
+    later = map(open_envelope, (each.body for each in journal.read(one.sequence, records=1_000, size_bytes=2**20)))
+    return next((each.time for each in later if each.quality is not ClockQuality.UNKNOWN), UNTOLD)

@@ -122,6 +122,8 @@ class Agent:
             case observations.PolicyActivated():
                 return self._activate(seen)
             case observations.Noted():
+                if isinstance(seen.fact, facts.ClockSynchronised):
+                    self._memory.change(history=self._memory.state.history.with_time_known(now))
                 return (Record(facts=(seen.fact,)),)
             case observations.ClockStepped():
                 return (Record(facts=(facts.ClockStepped(step_ms=seen.step_ms, quality=seen.quality),)),)

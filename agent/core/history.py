@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 
 from agent.core.answers import Kept
@@ -17,6 +17,7 @@ from agent.core.instants import Instant
 from agent.core.overrides import Override
 from agent.core.pins import Pin, Tries
 
+UNTOLD = datetime.max.replace(tzinfo=UTC)
 LONGEST = timedelta(days=31)  # no rule looks back further (agent/cache/documents.py)
 MOST_ANSWERS = 2_000  # of the backend, one a card; the oldest is forgotten first
 MOST_OVERRIDES = 100  # that wait to be used
@@ -35,7 +36,10 @@ class Visit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class History:
-    """`since`: nothing is known of the time before; None when there is nothing that could be missing."""
+    """`since`: nothing is known of the time before; None when there is nothing that could be missing.
+
+    UNTOLD when the log began while nobody knew what time it was.
+    """
 
     visits: Mapping[str, tuple[Visit, ...]] = field(default_factory=lambda: MappingProxyType({}))
     since: datetime | None = None
@@ -46,6 +50,10 @@ class History:
     used: tuple[str, ...] = ()
     codes: CodeTries = field(default_factory=CodeTries)
     uses: tuple[ContractUse, ...] = ()
+
+    def with_time_known(self, now: Instant) -> History:
+        """The clock is right for the first time: a log that began before began at the latest now."""
+        return replace(self, since=now.utc) if self.since == UNTOLD else self
 
     def of(self, reference: str) -> tuple[Visit, ...]:
         return self.visits.get(reference, ())
