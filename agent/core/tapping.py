@@ -99,7 +99,8 @@ class Tapping:
         presented = recognised(presented)
         charger = self._memory.setup.readers.get(reader)
         active = self._memory.state.open_at(charger) if charger is not None else None
-        if active is not None and may_stop(active, presented):
+        policy = self._memory.state.policy
+        if active is not None and may_stop(active, presented, frozenset() if policy is None else policy.revoked):
             return self._stop_by_card(active, presented, reader, now, request)
         asked = self._request(presented, reader, charger, self._place(charger, Place(), now), told, crowded=crowded)
         if request is None and self._asking.waits(reader, asked):
@@ -606,7 +607,7 @@ def recognised(presented: Presented) -> Presented:
     return presented
 
 
-def may_stop(session: Session, presented: Presented) -> bool:
+def may_stop(session: Session, presented: Presented, revoked: frozenset[str]) -> bool:
     """The card that began it, even if it was blocked since, or an active one of the same parent group.
 
     OCPI: a token's group_id, compared without case.
@@ -617,6 +618,8 @@ def may_stop(session: Session, presented: Presented) -> bool:
         return False  # a clone of the card that began it
     if presented.credential.reference == session.credential.reference:
         return True
+    if presented.credential.reference in revoked:
+        return False
     token = presented.token
     if token is None or token.status is not TokenStatus.ACTIVE or not token.parent or not session.holder.parent:
         return False

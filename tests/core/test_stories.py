@@ -332,6 +332,20 @@ def test_a_blocked_card_stops_nobody_else() -> None:
     assert yard.told(facts.SessionStopRequested) == []
 
 
+def test_a_revoked_card_stops_what_it_began_and_nobody_else() -> None:
+    yard = a_yard()
+    for uid in (CARD, OTHER):
+        yard.knows(uid, parent="family")
+    yard.taps(CARD)
+    policy = a_policy(revoked=frozenset({a_token(uid).reference for uid in (CARD, OTHER)}))
+    yard.tell(seen.PolicyActivated(policy=policy, tokens=2, announce=False))
+
+    assert shown(yard.taps(OTHER)) == ["refused"]
+    assert yard.told(facts.SessionStopRequested) == []
+    yard.taps(CARD)
+    assert len(yard.told(facts.SessionStopRequested)) == 1
+
+
 def test_a_card_stops_its_session_also_when_the_token_table_cannot_be_read() -> None:
     yard = charging_yard()
 
