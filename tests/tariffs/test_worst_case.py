@@ -150,7 +150,14 @@ ELEMENTS = st.builds(
     st.lists(COMPONENTS, min_size=1, max_size=3),
     RESTRICTIONS,
 )
-TARIFFS = st.builds(
+# Where nothing else may apply the bound is tight, so that whatever is left out of it shows.
+PLAIN = st.builds(
+    lambda components, reserved, basis: a_tariff(an_element(*components, **reserved), basis=basis),
+    st.lists(COMPONENTS, min_size=1, max_size=2),
+    st.sampled_from([{}, {"reservation": "RESERVATION"}]),
+    st.sampled_from(Basis),
+)
+TARIFFS = PLAIN | st.builds(
     lambda elements, low, high, basis: a_tariff(
         *elements, min_price=a_limit(*low), max_price=a_limit(*high), basis=basis
     ),
