@@ -62,7 +62,6 @@ class JournalCare:
         relieved = await self._piece_by_piece(lambda journal: relieve(journal, self._clock.now()))
         if relieved:
             log.warning("little room: records were deleted before their time; the journal says which")
-            self._store.wake_uplink()
 
     def note_time(self, *, at_least: timedelta = FLOOR_EVERY) -> None:
         """Keep over restarts what is proven to have passed."""

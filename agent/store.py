@@ -56,9 +56,13 @@ class Store:
     async def ask(self, question: Callable[[Journal], T]) -> T:
         """Run one question on the journal's thread; questions are served in the order they are put.
 
-        After a failure it is put again to the mended journal.
+        After a failure it is put again to the mended journal. Some questions leave a record behind (a checkpoint, what
+        was given up): the uplink hears of it.
         """
-        return await self._run(lambda: self._answer(question))
+        answer, grew = await self._run(lambda: self._answer(question))
+        if grew:
+            self._appended.set()
+        return answer
 
     async def append(self, entries: Sequence[tuple[Fact, Instant]]) -> list[Sealed]:
         """Durable on return, in one transaction."""
@@ -112,11 +116,15 @@ class Store:
 
     # On the journal's thread
 
-    def _answer(self, question: Callable[[Journal], T]) -> T:
+    def _answer(self, question: Callable[[Journal], T]) -> tuple[T, bool]:
+        """The answer, and whether there are other records to deliver than before."""
+        before = self._open_journal().head()
         try:
-            return question(self._open_journal())
+            answer = question(self._open_journal())
         except StorageBroken as error:
-            return question(self._mend(error))
+            answer = question(self._mend(error))
+        after = self._open_journal().head()
+        return answer, (after.journal, after.last) != (before.journal, before.last)
 
     def _append(self, entries: Sequence[tuple[Fact, Instant]]) -> list[Sealed]:
         """A commit that failed may have been made all the same: the mended journal knows."""

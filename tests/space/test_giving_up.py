@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -151,3 +152,31 @@ def test_the_service_tells_it_while_it_looks_after_its_journal(tmp_path: Path) -
     facts = asyncio.run(story())
     assert sum(fact.count for fact in facts) > 100
     assert facts[0].first == 1
+
+
+def test_a_record_that_a_question_leaves_behind_is_delivered_without_waiting_for_another(tmp_path: Path) -> None:
+    async def story() -> None:
+        store = Store()
+        await store.open(lambda: open_journal(tmp_path))
+        await store.append(at(*[a_refusal()] * 20))
+        await store.changed()
+        await store.ask(lambda journal: journal.statistics())
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await store.changed()
+        head = await store.head()
+        await store.acknowledge(journal=head.journal, through=head.last, quarantined={})
+        assert await store.ask(lambda journal: journal.relieve(now=an_instant())) > 0
+        async with asyncio.timeout(1):
+            await store.changed()
+        await store.ask(lambda journal: journal.seal_checkpoint(NoKey(), an_instant()))
+        async with asyncio.timeout(1):
+            await store.changed()
+        await store.close()
+
+    asyncio.run(story())
+
+
+class NoKey:
+    def sign(self, payload: Mapping[str, object], *, typ: str) -> str:
+        return "not signed"
