@@ -45,6 +45,7 @@ FEEDBACK = {
     Feedback.REFUSED: ReaderFeedback.REFUSED,
     Feedback.FAULT: ReaderFeedback.FAULT,
     Feedback.PENDING: ReaderFeedback.PENDING,
+    Feedback.OFFLINE: ReaderFeedback.OFFLINE,
 }
 
 Command = Callable[[Charger], Coroutine[object, object, None]]

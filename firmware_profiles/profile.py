@@ -321,6 +321,12 @@ class Profile(Strict):
         return self
 
 
+def commands_for(profile: Profile, signal: str) -> Commands:
+    """What shows it. A refusal for want of a connection is shown as a refusal where there is no sign for it."""
+    signs = {str(key): commands for key, commands in profile.feedback.items()}
+    return signs.get(signal) or (signs.get("refused", ()) if signal == "offline" else ())
+
+
 def parse(table: dict[str, Any], *, source: str) -> Profile:
     """The table as a Profile, or one ProfileError with every fault on its own line."""
     try:

@@ -59,8 +59,9 @@ def reference(key: bytes, canonical: str) -> str:
 
 
 def alias_reference(key: bytes, form: str, part: str) -> str:
-    """Keyed reference of a part of a UID in upper-case hex, told in this form. A domain of its own: no UID is a part."""
-    return hmac.new(key, _ALIAS_DOMAIN + f"{form}\0{part.upper()}".encode("ascii"), hashlib.sha256).hexdigest()
+    """Keyed reference of a part of a UID in upper-case hex, told in this form; a domain of its own: no UID is a part."""
+    told = f"{form}\0{part.upper()}".encode("ascii")
+    return hmac.new(key, _ALIAS_DOMAIN + told, hashlib.sha256).hexdigest()
 
 
 def wallet_reference(key: bytes, payload: bytes) -> str:

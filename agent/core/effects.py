@@ -20,6 +20,7 @@ class Feedback(StrEnum):
     REFUSED = "refused"
     FAULT = "fault"
     PENDING = "pending"
+    OFFLINE = "offline"  # refused for want of the backend's word alone: it may be granted where there is a signal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

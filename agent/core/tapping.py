@@ -35,7 +35,7 @@ from agent.core.pending import Pending
 from agent.core.pins import MOST_TRIES, PinState, tried
 from agent.core.policy import Token, TokenStatus
 from agent.core.presence import Crowd, Presence, Tap, anonymous, lay_already, look, reader_back
-from agent.core.reasons import Ground
+from agent.core.reasons import Ground, ReasonCode
 from agent.core.recollection import use_of
 from agent.core.requests import NOTHING, Given, Place, Request, Signs, Told, Usage
 from agent.core.rules import freshness_at, policy_age
@@ -168,10 +168,10 @@ class Tapping:
             case Granted() if reader is not None and asked.charger is not None:
                 return self._authorise(told, made, decision, asked, reader, asked.charger, now, case.request)
             case _:
-                feedback = Feedback.PENDING if isinstance(decision, NeedsInput) else Feedback.REFUSED
+                sign = Signal(reader=reader, feedback=shown(decision), text=made.text) if reader is not None else None
                 return (
                     Record(facts=told),
-                    *((Signal(reader=reader, feedback=feedback, text=made.text),) if reader is not None else ()),
+                    *((sign,) if sign is not None else ()),
                     *((reply,) if case.request is not None else ()),
                 )
 
@@ -624,3 +624,14 @@ def may_stop(session: Session, presented: Presented, revoked: frozenset[str]) ->
     if token is None or token.status is not TokenStatus.ACTIVE or not token.parent or not session.holder.parent:
         return False
     return token.parent.lower() == session.holder.parent.lower()
+
+
+def shown(decision: Decision) -> Feedback:
+    """To the person at the reader, of what is no green light."""
+    match decision:
+        case NeedsInput():
+            return Feedback.PENDING
+        case Refused(reasons=reasons) if all(each.code is ReasonCode.NO_ANSWER for each in reasons):
+            return Feedback.OFFLINE
+        case _:
+            return Feedback.REFUSED

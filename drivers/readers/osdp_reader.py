@@ -32,6 +32,7 @@ from drivers.readers.sightings import EmptyPolls
 from drivers.readers.stop import Stop
 from drivers.readers.supervision import ReaderGone, State, Supervision
 from drivers.serial_port import SerialPort
+from firmware_profiles.profile import commands_for
 
 if TYPE_CHECKING:
     from firmware_profiles.profile import Profile
@@ -214,7 +215,7 @@ class _Connection:
                 emit(Seen(reader=self._name, cards=(), monotonic_ms=now_ms))
 
     def show(self, feedback: Feedback, text: str) -> None:
-        for command in self._profile.feedback.get(feedback.value, ()):
+        for command in commands_for(self._profile, feedback.value):
             self._panel.do(command)
         if text and "display" in self._profile.capabilities:
             self._panel.show(text, seconds=max(1, self._profile.feedback_ms // 1_000))

@@ -44,6 +44,7 @@ from drivers.readers.rejects import Rejected
 from drivers.readers.sightings import EmptyPolls
 from drivers.readers.stop import Stop
 from drivers.readers.supervision import ReaderGone, State, Supervision
+from firmware_profiles.profile import commands_for
 
 if TYPE_CHECKING:
     from firmware_profiles.profile import Profile
@@ -77,9 +78,9 @@ class PcscReader:
 
     async def signal(self, feedback: Feedback, text: str) -> None:
         """Handed to the thread, which shows it between two looks."""
-        commands = self._profile.feedback.get(feedback.value)
+        commands = commands_for(self._profile, feedback.value)
         context = self._context
-        if commands is None or context is None:
+        if not commands or context is None:
             log.debug("reader %s has no way to show %s", self.name, feedback.value)
             return
         self._to_show.put(commands)

@@ -25,6 +25,7 @@ from drivers.readers.rejects import Reason, Rejected
 from drivers.readers.sightings import Confirmation, EmptyPolls
 from drivers.readers.supervision import ReaderGone, State, Supervision
 from drivers.serial_port import PortFailed, SerialPort
+from firmware_profiles.profile import commands_for
 
 if TYPE_CHECKING:
     from firmware_profiles.profile import Profile
@@ -73,8 +74,8 @@ class PolledSerialReader:
 
     async def signal(self, feedback: Feedback, text: str) -> None:
         """Shown between two polls, until it has been shown for the profile's feedback_ms or something else is."""
-        commands = self._profile.feedback.get(feedback.value)
-        if commands is None or self._connected is None:
+        commands = commands_for(self._profile, feedback.value)
+        if not commands or self._connected is None:
             log.debug("reader %s has no way to show %s", self.name, feedback.value)
             return
         with contextlib.suppress(TimeoutError):

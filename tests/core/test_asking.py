@@ -13,13 +13,13 @@ from agent.core import observations as seen
 from agent.core.agent import Agent
 from agent.core.answers import LONGEST_KEPT, Answer, Kept, Silence, Verdict, Whitelist
 from agent.core.decisions import Granted
-from agent.core.effects import Ask, Reply, StartCharging
+from agent.core.effects import Ask, Feedback, Reply, Signal, StartCharging
 from agent.core.facts import BackendAnswered, DecisionMade, Outcome
 from agent.core.instants import ClockQuality
 from agent.core.memory import State
 from agent.core.pending import MOST_PENDING
 from agent.core.pins import Pin
-from agent.core.policy import Driver
+from agent.core.policy import Driver, TokenStatus
 from agent.core.terms import Prompt
 from agent.past import history_of
 from tests.core.builders import (
@@ -120,13 +120,25 @@ def test_silence_is_no_verdict_and_enters_no_memory(end: Silence) -> None:
     assert yard.agent.state.pending == {}
 
 
+def test_a_refusal_for_want_of_a_connection_alone_is_shown_as_that() -> None:
+    yard = online()
+    asks(yard)
+    (signal,) = of(Signal, yard.tell(seen.LinkChanged(up=False)))
+    assert signal.feedback is Feedback.OFFLINE
+
+    blocked = online(status=TokenStatus.BLOCKED)
+    asks(blocked)
+    (signal,) = of(Signal, blocked.tell(seen.LinkChanged(up=False)))
+    assert signal.feedback is Feedback.REFUSED
+
+
 def test_a_link_that_ends_decides_at_once_what_waited_for_it() -> None:
     yard = online()
     asks(yard)
 
     effects = yard.tell(seen.LinkChanged(up=False))
 
-    assert shown(effects) == ["refused"]
+    assert shown(effects) == ["offline"]
     assert yard.told(DecisionMade)[0].waited_ms == 0
 
 

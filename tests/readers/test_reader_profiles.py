@@ -15,7 +15,7 @@ from drivers.readers.decoders import open_decoder
 from drivers.readers.key_lines import EVENT, KEY, typed
 from drivers.readers.reader import Assurance, Card, Technology
 from drivers.readers.rejects import Reason, Rejected
-from firmware_profiles.profile import Accept, Profile, ProfileError, Reject, parse
+from firmware_profiles.profile import Accept, Profile, ProfileError, Reject, commands_for, parse
 
 PROFILES = [firmware_profiles.load(each) for each in firmware_profiles.available() if each.startswith("readers/")]
 ACCEPT = [pytest.param(p, v, id=f"{p.id}: {v.name}") for p in PROFILES for v in p.vectors.accept]
@@ -245,3 +245,11 @@ def test_a_lossy_reader_marks_every_card_and_a_reversing_one_is_turned_round():
     )
     profile = parse(table, source="mine")
     assert sightings(profile, profile.vectors.accept[0].raw) == [cards_of(profile.vectors.accept[0])]
+
+
+def test_a_reader_without_a_sign_for_offline_shows_a_refusal() -> None:
+    told = {"granted": (b"g",), "refused": (b"r",)}
+    plain = next(each for each in PROFILES if each.uid is not None).model_copy(update={"feedback": told})
+    assert commands_for(plain, "offline") == (b"r",)
+    assert commands_for(plain, "learn") == ()
+    assert commands_for(plain.model_copy(update={"feedback": {**told, "offline": (b"o",)}}), "offline") == (b"o",)
