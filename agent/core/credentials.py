@@ -59,7 +59,7 @@ def reference(key: bytes, canonical: str) -> str:
 
 
 def alias_reference(key: bytes, form: str, part: str) -> str:
-    """Keyed reference of a part of a UID in upper-case hex, told in this form; a domain of its own: no UID is a part."""
+    """Keyed reference of a part of a UID, upper-case hex, told in this form; a domain of its own: no UID is a part."""
     told = f"{form}\0{part.upper()}".encode("ascii")
     return hmac.new(key, _ALIAS_DOMAIN + told, hashlib.sha256).hexdigest()
 
