@@ -37,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: argparse.Namespace) -> int:
+    from sync.backend.budgets import StillSpendable
     from sync.backend.ledger import Ledger
 
     if not arguments.db.is_file():
@@ -47,7 +48,12 @@ def main(arguments: argparse.Namespace) -> int:
             case "status":
                 return _status(ledger, arguments)
             case "write-off":
-                if not ledger.write_off(arguments.lease, spent=arguments.spent):
+                try:
+                    known = ledger.write_off(arguments.lease, spent=arguments.spent, now=datetime.now(UTC))
+                except StillSpendable as error:
+                    output.complain(str(error))
+                    return output.FAILURE
+                if not known:
                     output.complain(f"no lease is named {arguments.lease!r}: see `roamkey budget status`")
                     return output.FAILURE
             case _:

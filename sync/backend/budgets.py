@@ -25,10 +25,15 @@ SETTLE_AFTER = timedelta(days=7)
 PLENTY = 6  # sessions that are lent at most in advance when money is no question
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 NEVER = datetime(9999, 1, 1, tzinfo=UTC)
+WRITTEN_OFF = 2**53 - 1  # in place of a count: no report is newer
 
 
 class OverCommitted(Exception):
     """This grant would let more be spent than the limit. Nothing was changed."""
+
+
+class StillSpendable(Exception):
+    """This lease cannot be written off yet: its device may go on spending from it, and what is freed is lent again."""
 
 
 class Span(StrEnum):
@@ -210,8 +215,13 @@ def adopted(account: Account, lease: GrantedLease, device: str, *, hold: int) ->
 
 
 def reported(account: Account, use: Use) -> Account:
-    """The newer of what was told before and this. What a burnt loan has left is never given back."""
+    """The newer of what was told before and this. What a burnt loan has left is never given back.
+
+    More than was written off counts all the same: it was spent.
+    """
     loan = account.loans.get(use.lease)
+    if loan is not None and loan.count == WRITTEN_OFF and use.consumed > loan.consumed:
+        return _with(account, replace(loan, consumed=use.consumed))
     if loan is None or use.count <= loan.count:
         return account
     return _with(
@@ -234,12 +244,17 @@ def burnt(account: Account, device: str, journal: str) -> Account:
     return account
 
 
-def written_off(account: Account, lease: str, *, spent: int) -> Account:
-    """An operator says what a loan has cost in the end, from the network's own records."""
+def written_off(account: Account, lease: str, *, spent: int, now: datetime) -> Account:
+    """An operator says what a loan has cost in the end, from the network's own records. Raises StillSpendable."""
     loan = account.loans[lease]
+    if not loan.closed and now < loan.lease.spend_until and spent < loan.hold:
+        raise StillSpendable(
+            f"lease {lease} may be spent from until {loan.lease.spend_until:%Y-%m-%d %H:%M} UTC: "
+            "write it off then, or in full"
+        )
     consumed = max(loan.consumed, spent)
     done = replace(loan, hold=loan.lease.amount, consumed=consumed, reserved=0, closed=True, burnt=False)
-    return _with(account, replace(done, count=2**53 - 1))
+    return _with(account, replace(done, count=WRITTEN_OFF))
 
 
 def ration(

@@ -449,13 +449,16 @@ class Ledger:
             )
         return found
 
-    def write_off(self, lease: str, *, spent: int) -> bool:
-        """What a device that is gone, or a copy, has cost in the end. False when there is no such lease."""
+    def write_off(self, lease: str, *, spent: int, now: datetime) -> bool:
+        """What a device that is gone, or a copy, has cost in the end. False when there is no such lease.
+
+        Raises StillSpendable.
+        """
         with self._transaction():
             account = self._account_of(lease)
             if account is None:
                 return False
-            self._keep(account, written_off(account, lease, spent=spent))
+            self._keep(account, written_off(account, lease, spent=spent, now=now))
             return True
 
     def thaw(self) -> None:

@@ -14,9 +14,11 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from agent.cli import main
 from sync.backend.budgets import (
     OverCommitted,
     Span,
+    StillSpendable,
     Terms,
     Use,
     granted,
@@ -149,9 +151,48 @@ def test_the_leases_of_a_journal_that_forks_count_as_spent_until_they_are_writte
     office.tells("gw-1", use(lease, 5_000, 9, closed=True))
     assert (office.standing().settled, office.standing().outstanding) == (5_000, lease.amount - 5_000)
     assert office.standing().loans[0].state == "burnt"
-    assert office.ledger.write_off(lease.id, spent=7_000)
+    assert office.ledger.write_off(lease.id, spent=7_000, now=lease.spend_until)
     assert (office.standing().settled, office.standing().outstanding) == (7_000, 0)
-    assert not office.ledger.write_off("no such lease", spent=1)
+    assert not office.ledger.write_off("no such lease", spent=1, now=NOON)
+
+
+def test_a_lease_that_may_still_be_spent_from_is_not_written_off_for_less(office: Office):
+    lease = lease_of(office.asks("gw-1"))
+    with pytest.raises(StillSpendable, match="2027-03-13 12:00"):
+        office.ledger.write_off(lease.id, spent=7_000, now=lease.spend_until - timedelta(seconds=1))
+    assert (office.standing().settled, office.standing().outstanding) == (0, lease.amount)
+    assert office.ledger.write_off(lease.id, spent=lease.amount, now=NOON)
+    assert (office.standing().settled, office.standing().outstanding) == (lease.amount, 0)
+
+
+def test_what_a_device_tells_after_its_lease_was_written_off_counts_where_it_is_more(office: Office):
+    lease = lease_of(office.asks("gw-1"))
+    office.ledger.write_off(lease.id, spent=7_000, now=lease.spend_until)
+    office.tells("gw-1", use(lease, 6_000, 8))
+    assert office.standing().settled == 7_000
+    office.tells("gw-1", use(lease, 9_000, 9))
+    office.tells("gw-1", use(lease, 8_000, 7, closed=True))
+    assert (office.standing().settled, office.standing().outstanding) == (9_000, 0)
+
+
+def test_a_later_higher_bill_raises_what_a_closed_lease_has_cost_and_a_lower_one_does_not(office: Office):
+    lease = lease_of(office.asks("gw-1"))
+    office.tells("gw-1", use(lease, 9_000, 2, closed=True))
+    office.ledger.write_off(lease.id, spent=5_000, now=NOON)
+    assert office.standing().settled == 9_000
+    office.ledger.write_off(lease.id, spent=12_000, now=NOON)
+    assert (office.standing().settled, office.standing().outstanding) == (12_000, 0)
+
+
+def test_the_verb_writes_off_only_what_nobody_can_spend_any_more(office: Office, capsys: pytest.CaptureFixture[str]):
+    office.now = datetime.now(UTC)
+    lease = lease_of(office.asks("gw-1"))
+    words = ["budget", "write-off", "--db", str(office.folder / "ledger"), lease.id, "--spent"]
+    assert main([*words, "5"]) == 1
+    assert "may be spent from until" in capsys.readouterr().err
+    assert main([*words, str(lease.amount)]) == 0
+    assert office.standing().settled == lease.amount
+    assert main(["budget", "write-off", "--db", str(office.folder / "ledger"), "none", "--spent", "5"]) == 1
 
 
 def test_a_device_with_a_new_journal_is_lent_anew_and_what_it_held_stays_outstanding(office: Office):
