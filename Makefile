@@ -24,8 +24,10 @@ setup: $(VENV)/.runtime
 demo: setup
 	$(BIN)/roamkey demo
 
+# Most of the tests wait for processes, brokers and time: two at once take little more than half as long as one.
+WORKERS ?= 2
 test: needs node check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 	@# What is missing for the foreign ISO 15118 stack is said loudly, and is no failure. `make interop` runs all of it.
 	@if sh .ci/interop-needs; then \
 	  $(MAKE) --no-print-directory interop CASES=50 ONLY="fragments or installed_through or revoked"; fi
