@@ -1,6 +1,6 @@
 """A charge record: what was metered, period by period, and what the network says it costs.
 
-Reading OCPI CDRs is agent/ocpi_documents.py; mending broken periods is periods.py.
+Reading OCPI CDRs is agent/ocpi/records.py; mending broken periods is periods.py.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Total(StrEnum):
 
 
 class Pause(StrEnum):
-    """Who is not drawing power while nothing flows; OCPI documents do not tell, our own sessions do."""
+    """Who is not drawing power while nothing flows. OCPI documents do not tell, nor do the chargers known so far."""
 
     UNKNOWN = "unknown"
     VEHICLE = "vehicle"

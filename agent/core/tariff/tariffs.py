@@ -1,6 +1,6 @@
 """A tariff as one model for OCPI 2.1.1, 2.2.1 and 2.3.0: elements, restrictions, prices with a list of taxes.
 
-Reading the JSON is agent/ocpi_documents.py; what a session costs is calculator.py; what is odd in a tariff is lint.py.
+Reading the JSON is agent/ocpi/tariffs.py; what a session costs is calculator.py; what is odd in a tariff is lint.py.
 """
 
 from __future__ import annotations
