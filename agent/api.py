@@ -27,7 +27,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from agent import views
-from agent.contract_desk import DeskShut, NoWallet
+from agent.contract_desk import Decide, DeskShut, NoWallet
 from agent.contracts import messages
 from agent.contracts.descriptions import BODIES as CONTRACT_BODIES
 from agent.core import observations
@@ -280,6 +280,7 @@ class Api:
             Route("/v1/contracts/sign-authorization", self.sign_authorization, methods=["POST"]),
             Route("/v1/contracts/sign-installation", self.sign_installation, methods=["POST"]),
             Route("/v1/contracts/install", self.install, methods=["POST"]),
+            Route("/v1/contracts/sign-receipt", self.sign_receipt, methods=["POST"]),
             Route("/v1/contracts/session-ended", self.contract_session_ended, methods=["POST"]),
             Route("/v1/contracts/remove", self.remove, methods=["POST"]),
             Route("/v1/contracts/verify", self.verify, methods=["POST"]),
@@ -368,18 +369,29 @@ class Api:
     async def sign_authorization(self, request: Request) -> Response:
         """`input` and `position` are as with a card; the rest is the vehicle's stack's."""
         document = await read_document(request)
+        decide = self._decider(document)
+        asked = messages.read_authorization(document)
+        with in_time():
+            return JSONResponse(await self._runtime.contracts.sign(asked, decide))
+
+    async def sign_receipt(self, request: Request) -> Response:
+        document = await read_document(request)
+        decide = self._decider(document)
+        asked = messages.read_receipt(document)
+        if not self._runtime.is_contract_session_open(asked.decision):
+            raise Problem(404, "no session is open by this decision: sign an authorization first")
+        with in_time():
+            return JSONResponse(await self._runtime.contracts.sign_receipt(asked, decide))
+
+    def _decider(self, document: dict[str, Any]) -> Decide:
+        """Takes out of the document what is told besides the vehicle's stack's own."""
         given = checked(InputBody, document.pop("input", {}), "input.")
         where = checked(PositionBody, document.pop("position"), "position.") if "position" in document else None
-        asked = messages.read_authorization(document)
-        decide = partial(
+        return partial(
             self._runtime.decide_contract,
             told=Told(pin=given.pin, odometer_km=given.odometer_km, code=given.code()),
             position=None if where is None else where.position(),
         )
-        try:
-            return JSONResponse(await self._runtime.contracts.sign(asked, decide))
-        except TimeoutError as error:
-            raise Problem(504, "not decided in time, and nothing was signed; see `roamkey status`") from error
 
     async def sign_installation(self, request: Request) -> Response:
         asked = messages.read_request(await read_document(request))
@@ -500,6 +512,14 @@ async def read(request: Request, kind: type[B]) -> B:
         return kind.model_validate_json(body)
     except ValidationError as error:
         raise Problem(422, "; ".join(problem(each) for each in error.errors(include_input=False))) from None
+
+
+@contextmanager
+def in_time() -> Iterator[None]:
+    try:
+        yield
+    except TimeoutError as error:
+        raise Problem(504, "not decided in time, and nothing was signed; see `roamkey status`") from error
 
 
 async def whole_body(request: Request) -> bytes:

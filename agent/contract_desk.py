@@ -25,7 +25,7 @@ from agent.core.facts import UseEnd
 
 if TYPE_CHECKING:  # X.509 is loaded when a contract is asked for, not at the start
     from agent.contracts.key_store import KeyStore
-    from agent.contracts.messages import AuthorizationAsked, RequestAsked, VerificationAsked
+    from agent.contracts.messages import AuthorizationAsked, ReceiptAsked, RequestAsked, VerificationAsked
     from agent.contracts.renewals import Renewals
     from agent.contracts.software_keys import SoftwareKeys
     from agent.contracts.verifier import Verifier
@@ -102,6 +102,10 @@ class ContractDesk:
         """Raises what `decide` raises: then nothing was decided, and nothing signed."""
         loop = asyncio.get_running_loop()
         return await self._run(lambda: self._sign(asked, decide, loop))
+
+    async def sign_receipt(self, asked: ReceiptAsked, decide: Decide) -> dict[str, Any]:
+        loop = asyncio.get_running_loop()
+        return await self._run(lambda: self._sign_receipt(asked, decide, loop))
 
     async def install(self, response: InstallationResponse, priority: int | None = None) -> dict[str, Any]:
         return await self._run(lambda: self._install(response, priority))
@@ -196,6 +200,26 @@ class ContractDesk:
         told = answer.decision if isinstance(answer, NotSigned) and answer.decision is not None else None
         decided = [reply.decision_id for reply in replies if told is None or reply.decision is told]
         return authorization_document(answer) | {"decision": decided[-1] if decided else None}
+
+    def _sign_receipt(self, asked: ReceiptAsked, decide: Decide, loop: asyncio.AbstractEventLoop) -> dict[str, Any]:
+        from agent.contracts.messages import authorization_document
+
+        replies: list[Reply] = []
+
+        def permit(question: Asked) -> Decision:
+            replies.append(self._decided(decide(question), loop))
+            return replies[-1].decision
+
+        answer = self._open_wallet().sign_metering_receipt(
+            asked.request,
+            fingerprint=asked.fingerprint,
+            within=asked.decision,
+            context=asked.context,
+            permit=permit,
+            now=self._clock.now(),
+            remembered=self._revoked(),
+        )
+        return authorization_document(answer) | {"decision": replies[-1].decision_id if replies else None}
 
     def _decided(self, question: Awaitable[Reply], loop: asyncio.AbstractEventLoop) -> Reply:
         """The machine decides and records on its own loop; this thread waits for that, and not for ever."""

@@ -88,6 +88,12 @@ def description(version: str, bodies: dict[str, dict[str, Any]]) -> dict[str, An
         "/v1/contracts/install": {
             "post": operation("Verify a CertificateInstallationRes whole and keep its contract", contracts.INSTALLED)
         },
+        "/v1/contracts/sign-receipt": {
+            "post": operation(
+                "In a session that goes on: sign a MeteringReceiptReq when the fleet's policy permits it",
+                contracts.SIGNED,
+            )
+        },
         "/v1/contracts/session-ended": {
             "post": operation(
                 "The session for which a contract signed has ended. Until this is told the contract and the vehicle "

@@ -316,6 +316,10 @@ class Runtime:
         )
         return await self.service.ask(question, question.request)
 
+    def is_contract_session_open(self, decision: str) -> bool:
+        use = self.service.agent.state.history.use(decision)
+        return use is not None and use.is_open(self.clock.now())
+
     async def contract_session_ended(self, decision: str) -> bool:
         """False when that decision let no contract sign. Recorded before the answer. Raises NotStored."""
         if self.service.agent.state.history.use(decision) is None:

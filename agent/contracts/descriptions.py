@@ -34,6 +34,13 @@ CONTEXT = fields(
     description="what is known of the charger; what is left out is missing, and the policy says what that means",
 )
 
+POSITION = fields(
+    {"latitude": {"type": "string"}, "longitude": {"type": "string"}},
+    {"accuracy_m": {"type": "integer"}, "age_s": {"type": "integer"}},
+    description="the vehicle's, degrees as text; without accuracy and age it is as good as none",
+)
+INPUT = fields({}, {"pin": {"type": "string"}, "odometer_km": {"type": "integer"}})
+
 BODIES: dict[str, dict[str, Any]] = {
     "post /v1/contracts/sign-authorization": fields(
         {
@@ -45,12 +52,8 @@ BODIES: dict[str, dict[str, Any]] = {
             "emaid": TEXT,
             "providers": many(TEXT, 128),
             "roots": many(TEXT, 128),
-            "position": fields(
-                {"latitude": {"type": "string"}, "longitude": {"type": "string"}},
-                {"accuracy_m": {"type": "integer"}, "age_s": {"type": "integer"}},
-                description="the vehicle's, degrees as text; without accuracy and age it is as good as none",
-            ),
-            "input": fields({}, {"pin": {"type": "string"}, "odometer_km": {"type": "integer"}}),
+            "position": POSITION,
+            "input": INPUT,
         },
     ),
     "post /v1/contracts/sign-installation": fields(
@@ -77,6 +80,26 @@ BODIES: dict[str, dict[str, Any]] = {
                 "description": "the lowest is used first; without it the one of the contract that it renews, or 100",
             }
         },
+    ),
+    "post /v1/contracts/sign-receipt": fields(
+        {
+            "decision": {**TEXT, "description": "of the signature with which the session began"},
+            "fingerprint": {**TEXT, "description": "of the contract that signed then"},
+            "id": {**TEXT, "description": "Id of the MeteringReceiptReq"},
+            "session": {**BINARY, "description": "SessionID, 1 to 8 bytes"},
+            "schedule": {"type": "integer", "minimum": 1, "maximum": 255, "description": "SAScheduleTupleID"},
+            "meter": fields(
+                {"id": {"type": "string", "maxLength": 32}},
+                {
+                    "reading_wh": {"type": "integer", "minimum": 0},
+                    "signature": BINARY,
+                    "status": {"type": "integer"},
+                    "time": {"type": "integer"},
+                },
+                description="MeterInfo, as the charger sent it",
+            ),
+        },
+        {"context": CONTEXT, "position": POSITION, "input": INPUT},
     ),
     "post /v1/contracts/session-ended": fields(
         {"decision": {**TEXT, "description": "`decision` of the answer that had the signature"}}

@@ -14,9 +14,9 @@ from typing import Any
 from agent.contracts.wallet import Authorization, Context, Installed, NotSigned
 from agent.core.contracts.contract import USABLE, Contract, State, Wanted
 from agent.core.contracts.emaid import read_emaid
-from agent.core.contracts.exi_fragments import MAX_ROOT_IDS, Reference, RootId
+from agent.core.contracts.exi_fragments import MAX_ROOT_IDS, MeterReading, Reference, RootId
 from agent.core.contracts.installation import InstallationResponse, NotInstalled
-from agent.core.contracts.signing import Signed
+from agent.core.contracts.signing import MeteringReceiptRequest, Signed, Unsignable
 from agent.core.contracts.verification import Proof
 from agent.core.decisions import NeedsInput
 from agent.core.limits import Limits
@@ -38,6 +38,16 @@ class AuthorizationAsked:
     challenge: bytes
     context: Context
     wanted: Wanted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReceiptAsked:
+    """A MeteringReceiptReq of the session that `decision` permitted, with the contract that signed then."""
+
+    request: MeteringReceiptRequest
+    decision: str
+    fingerprint: str
+    context: Context
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +132,40 @@ def read_request(document: object) -> RequestAsked:
         id=_text("id", fields["id"]),
         provisioning_certificate=_binary("provisioning_certificate", fields["provisioning_certificate"]),
         roots=tuple(roots),
+    )
+
+
+def read_receipt(document: object) -> ReceiptAsked:
+    """`{"decision", "fingerprint", "id", "session", "schedule", "meter": {...}, "context"}`, as MeteringReceiptReq."""
+    fields = _object(
+        "",
+        document,
+        required={"decision", "fingerprint", "id", "session", "schedule", "meter"},
+        optional={"context"},
+    )
+    meter = _object("meter", fields["meter"], required={"id"}, optional={"reading_wh", "signature", "status", "time"})
+    reading = MeterReading(
+        meter=_text("meter.id", meter["id"]),
+        reading_wh=_whole("meter.reading_wh", meter.get("reading_wh")),
+        signature=_binary("meter.signature", meter["signature"]) if "signature" in meter else None,
+        status=_whole("meter.status", meter.get("status")),
+        time=_whole("meter.time", meter.get("time")),
+    )
+    schedule = _whole("schedule", fields["schedule"])
+    try:
+        request = MeteringReceiptRequest(
+            id=_text("id", fields["id"]),
+            session=_binary("session", fields["session"]),
+            schedule=0 if schedule is None else schedule,
+            reading=reading,
+        )
+    except Unsignable as error:
+        raise MessageUnfit(str(error)) from error
+    return ReceiptAsked(
+        request=request,
+        decision=_text("decision", fields["decision"]),
+        fingerprint=_text("fingerprint", fields["fingerprint"]).lower(),
+        context=_context(fields.get("context", {})),
     )
 
 
@@ -305,6 +349,12 @@ def _list(where: str, value: object, most: int = MAX_CERTIFICATES) -> list[objec
 def _text(where: str, value: object) -> str:
     if not isinstance(value, str) or len(value) > MAX_TEXT:
         raise MessageUnfit(f"{where}: is no text of at most {MAX_TEXT} characters")
+    return value
+
+
+def _whole(where: str, value: object) -> int | None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+        raise MessageUnfit(f"{where}: is no whole number")
     return value
 
 

@@ -224,6 +224,32 @@ def test_a_permission_with_which_nothing_could_be_signed_is_told_and_counts_no_l
     assert holds(sign(van, bytes(16)))
 
 
+def test_a_receipt_is_signed_while_the_session_goes_on_and_the_fleet_permits_it(van: Premises) -> None:
+    install(van, dated(LEAF))
+    granted = sign(van, bytes(16))
+    asked = {
+        "decision": granted["decision"], "fingerprint": granted["fingerprint"], "id": "id1", "session": text(bytes(8)),
+        "schedule": 1, "meter": {"id": "M1", "reading_wh": 12_000}, "context": HOME,
+    }  # fmt: skip
+
+    def receipt(**more: Any) -> dict[str, Any]:
+        return van.api.post("/v1/contracts/sign-receipt", asked | more)
+
+    signed = receipt()
+    assert signed["signed"]
+    assert holds(signed)
+    assert signed["chain"] == granted["chain"]
+    assert len(list(van.events("contract.opened"))) == 1, "it goes on, and begins nothing"
+    assert codes(receipt(context=HOME | {"network": "NL*XYZ"})) == ["NETWORK"]
+    for wrong in ({"schedule": 0}, {"schedule": True}, {"meter": {"id": ""}}, {"session": ""}, {"bytes": ""}):
+        with pytest.raises(Refused) as refused:
+            receipt(**wrong)
+        assert refused.value.status == 422, wrong
+    session_ended(van, granted)
+    with pytest.raises(Refused, match="no session is open"):
+        receipt()
+
+
 def test_a_contract_that_the_fleet_does_not_know_makes_room_for_one_that_it_does(van: Premises) -> None:
     stranger = installation(dated(LEAF).but(name=STRANGER, key=p256(55), serial=77)) | {"priority": 1}
     assert van.api.post("/v1/contracts/install", stranger)["installed"]
