@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash.kill_campaign import AGENT, RECEIVER, STEPS, Tally, campaign
+from tests.crash.kill_campaign import STEPS, Tally, campaign, missed_steps
 from tests.crash.lives import Defect
 
 pytestmark = pytest.mark.slow
@@ -24,9 +24,9 @@ def test_killed_at_every_step_nothing_is_lost_and_nothing_comes_twice(tmp_path: 
 
     assert tally.complaints == []
     assert tally.total >= KILLS - 5
-    steps = {str(step) for role in (AGENT, RECEIVER) for step in STEPS[role]}
-    reached = steps & set(tally.by_step)
-    assert len(reached) > len(steps) // 4, f"never died at {sorted(steps - reached)}"
+    steps, missed = sum(map(len, STEPS.values())), missed_steps(tally)
+    # 39 to 42 of 70 on a busy machine; all of them are demanded from a thousand kills on (`make crash`).
+    assert steps - len(missed) > steps * 2 // 5, f"never died at {missed}"
     assert tally.greens > 0
     assert tally.records > 0
 
