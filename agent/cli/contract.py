@@ -40,9 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action.add_argument("--wallet", type=Path, metavar="FOLDER", help="read this wallet, without a service")
     install = actions.add_parser("install", help="verify a CertificateInstallationRes whole and keep its contract")
     install.add_argument("file", type=Path, metavar="FILE", help="as POST /v1/contracts/install takes it, JSON")
-    install.add_argument(
-        "--priority", type=int, metavar="N", help="the lowest is used first (default: as before, 100)"
-    )
+    install.add_argument("--priority", type=int, metavar="N", help="the lowest is used first (default: as before, 100)")
     provision = actions.add_parser("provision", help="bring the vehicle's provisioning key; the service need not run")
     provision.add_argument("key", type=Path, metavar="KEY", help="PEM or DER, without a password; delete it afterwards")
     provision.add_argument("--config", type=Path, help=f"the service's configuration (default: {DEFAULT_CONFIG})")
