@@ -66,7 +66,7 @@ def near_its_cost(session: Session, now: Instant, duration_ms: int, within_ms: i
 
 
 def progress_of(session: Session, now: Instant, duration_ms: int) -> Progress:
-    power_w = max(0, session.power_w or 0)
+    power_w = max(0, _mean_w(session, duration_ms) if session.power_w is None else session.power_w)
     if session.reserved and session.power_w != 0:
         # What was reserved must never be passed: until the next reading it may be as much as the charger is rated for.
         # A charger that does not tell its power is not one that pauses.
@@ -75,6 +75,12 @@ def progress_of(session: Session, now: Instant, duration_ms: int) -> Progress:
     since_ms = now.monotonic_ms - session.metered_ms if session.metered_ms is not None else 0
     expected = Decimal(power_w * max(0, since_ms)) / HOUR_MS
     return Progress(energy_wh=session.energy_wh + expected, power_w=power_w, duration_ms=duration_ms)
+
+
+def _mean_w(session: Session, duration_ms: int) -> int:
+    """Of a charger that does not tell its power."""
+    mean_w = session.energy_wh * HOUR_MS // duration_ms if duration_ms > 0 else 0
+    return mean_w if session.place.power_w is None else min(mean_w, session.place.power_w)
 
 
 def _remaining(session: Session, progress: Progress) -> list[tuple[EndReason, Decimal]]:

@@ -277,6 +277,18 @@ def test_a_price_cap_sees_the_highest_price_that_may_come_to_apply() -> None:
     assert narrow.told(facts.DecisionMade)[0].outcome is facts.Outcome.GRANTED
 
 
+def test_a_charger_that_does_not_tell_its_power_is_stopped_at_the_cap_by_its_mean_power() -> None:
+    yard = charging(ENERGY, TEN_EUR)  # 1.00 and 0.50 a kWh, with 20 %: 14.66 kWh are 10 EUR
+    yard.passes(minutes=60)
+    yard.metered(1_000 + 14_000, yard.session, power_w=None)
+    yard.passes(minutes=2)
+    yard.tick_after()
+    assert not yard.told(facts.SessionStopRequested)
+    yard.passes(minutes=1)
+    yard.tick_after()
+    assert [each.reason for each in yard.told(facts.SessionStopRequested)] == [facts.EndReason.COST_LIMIT]
+
+
 def test_a_minimum_price_above_the_sessions_cap_refuses_the_session() -> None:
     quote = a_quote([a_component("ENERGY", "0.50")], min_price={"excl_vat": 11, "incl_vat": 13})
     yard = a_yard(a_policy(a_group(prices=TEN_EUR)), quotes={"bay": quote})
