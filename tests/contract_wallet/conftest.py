@@ -16,7 +16,7 @@ from tests.contract_wallet.provisioning import FileHome, Home, TokenHome
 
 MODULE = Path("/usr/lib/softhsm/libsofthsm2.so")
 PIN = "a pin of a test"
-TOKENS = ("wallet", "wrong-pin")
+TOKENS = ("wallet", "wrong-pin", "cards")
 
 
 @pytest.fixture(scope="session")

@@ -214,7 +214,7 @@ def killed_before(call: int, home: TokenHome, response: InstallationResponse) ->
 def test_cards_keys_are_made_from_a_master_key_that_stays_in_the_token(tokens: Path) -> None:
     master, diversifier = bytes(range(16)), bytes.fromhex("04958CAA5C5E80F5123402")
     attribute = pkcs11.Attribute
-    with pkcs11.lib(str(MODULE)).get_token(token_label="wallet").open(rw=True, user_pin=PIN) as session:
+    with pkcs11.lib(str(MODULE)).get_token(token_label="cards").open(rw=True, user_pin=PIN) as session:
         session.create_object(
             {
                 attribute.CLASS: pkcs11.ObjectClass.SECRET_KEY,
@@ -229,8 +229,8 @@ def test_cards_keys_are_made_from_a_master_key_that_stays_in_the_token(tokens: P
         )
 
     with pytest.raises(KeyStoreError, match="no secret key named"):
-        block_cipher(MODULE, token="wallet", pin=PIN, label="another")
-    encrypt = block_cipher(MODULE, token="wallet", pin=PIN, label="roamkey-cards")
+        block_cipher(MODULE, token="cards", pin=PIN, label="another")
+    encrypt = block_cipher(MODULE, token="cards", pin=PIN, label="roamkey-cards")
 
     for algorithm in Algorithm:
         assert diversified(algorithm, encrypt, diversifier) == diversified(algorithm, with_key(master), diversifier)

@@ -1,6 +1,7 @@
 """The service with a witness inside, as a process: it notes what was done and shown, and dies or hangs when told to.
 
-python -m tests.end_to_end.composed_service --witness FILE [--die-at N | --die-after MOMENT | --hang loop|journal] --config FILE --log LEVEL
+python -m tests.end_to_end.composed_service --witness FILE [--die-at N | --die-after MOMENT | --hang loop|journal]
+    --config FILE --log LEVEL
 
 Each line of the witness file is one moment, with its time in milliseconds: an effect that was done, or something that
 the outside was told (a reader showed it, a charger was commanded). It is written before the process can die there, and

@@ -52,7 +52,9 @@ def test_the_documents_are_what_the_models_make() -> None:
     made = documents()
     stale = [str(path) for path, text in made.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
     assert stale == [], "make them anew with: make docs"
-    assert {path for path in (DOCS / "schemas").iterdir() if path.is_file()} == {path for path in made if path.parent.name == "schemas"}
+    assert {path for path in (DOCS / "schemas").iterdir() if path.is_file()} == {
+        path for path in made if path.parent.name == "schemas"
+    }
 
 
 @pytest.mark.parametrize("name", sorted(SCHEMAS))

@@ -389,8 +389,18 @@ def grant() -> dict[str, Any]:
     amount = {"type": "integer", "minimum": 0, "maximum": 2**53 - 1}
     lease = {
         "type": "object",
-        "required": ["id", "budget", "journal", "amount", "per_session", "not_before", "spend_until", "settle_by"]
-        + ["issued_at", "number"],
+        "required": [
+            "id",
+            "budget",
+            "journal",
+            "amount",
+            "per_session",
+            "not_before",
+            "spend_until",
+            "settle_by",
+            "issued_at",
+            "number",
+        ],
         "properties": {
             **{name: name_of(meaning("Lease", name), 64) for name in ("id", "journal")},
             "budget": name_of(meaning("Lease", "budget"), 160),
