@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from drivers.readers.reader import Emit, Feedback, Reader, ReaderLost
-from firmware_profiles import load, load_text
+from firmware_profiles import available, load, load_text
 from firmware_profiles.profile import ProfileError, ProfileUnknown
 
 if TYPE_CHECKING:
@@ -27,12 +27,17 @@ FOLDER = "profiles/"
 LIKE_A_UID = re.compile(r"(?:[0-9A-Fa-f]{2}[:-]?){4,}")  # names of vectors are an integrator's to choose
 NAME = re.compile(r"profiles/(readers/[a-z0-9][a-z0-9_]*)\.toml")
 
+A_SLIP = 0.92  # one wrong, missing or doubled character in an id of ordinary length; a suffix is more
+
 log = logging.getLogger("roamkey")
 
 
 def can_come(profile_id: str) -> bool:
-    """Whether a bundle may have such a profile."""
-    return NAME.fullmatch(f"{FOLDER}{profile_id}.toml") is not None
+    """Whether a bundle may have such a profile. An id that is a slip of the pen from one that is here is mistyped."""
+    import difflib  # rarely needed
+
+    mistyped = difflib.get_close_matches(profile_id, available(), n=1, cutoff=A_SLIP)
+    return NAME.fullmatch(f"{FOLDER}{profile_id}.toml") is not None and not mistyped
 
 
 def judge(name: str, body: bytes) -> Profile:

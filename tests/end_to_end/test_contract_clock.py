@@ -31,7 +31,7 @@ class Clock:
 
     def __init__(self, file: Path) -> None:
         self.file = file
-        self.stand_at(NOW)
+        self.stand_at(datetime.now(UTC))  # not NOW: the policy is signed later than this file was read
 
     def stand_at(self, moment: datetime) -> None:
         new = self.file.with_suffix(".new")

@@ -46,8 +46,8 @@ def test_a_priced_session_is_shown_survives_a_kill_is_proven_and_leaves_for_sett
         van.report("yard", "metered", session=session, meter_wh=6_000, power_w=11_000)
         running = until_cost(van, "3.7500")
         assert (running["energy_wh"], running["cost"]["currency"]) == (5_000, "EUR")
-        assert "3.7500 EUR" in good(roamkey("sessions", "--socket", van.root / "api.sock"))
-        assert "3.7500 EUR" in good(roamkey("status", "--socket", van.root / "api.sock"))
+        assert "3.7500 EUR" in good(roamkey("sessions", "--socket", van.root / "api.sock", COLUMNS="200"))
+        assert "3.7500 EUR" in good(roamkey("status", "--socket", van.root / "api.sock", COLUMNS="200"))
 
         van.report("yard", "metered", session=session, meter_wh=6_000, power_w=11_000)
         until("a sample that is kept", van.has("session.metered"))

@@ -96,7 +96,9 @@ def test_the_same_virtual_desfire_proves_itself_over_pcsc(
 
 @pytest.mark.slow
 def test_lamps_buzzer_and_firmware_go_as_the_profile_says_and_nothing_else_reaches_the_card(room: pcsc_room.Room):
-    profile = firmware_profiles.load("readers/acr122u")
+    shipped = firmware_profiles.load("readers/acr122u")
+    unlearned = {name: commands for name, commands in shipped.feedback.items() if name != "learn"}
+    profile = shipped.model_copy(update={"feedback": unlearned})
     heard: list[str] = []
 
     def answer(command: bytes) -> bytes:
