@@ -209,15 +209,16 @@ def told(verdict: Verdict, *, signatures: bool) -> Iterator[str]:
 
 
 def keys_of(arguments: argparse.Namespace) -> dict[str, str] | None:
-    """The keys that were named, or the device's own public key where its state folder can be read."""
+    """The keys that were named, or the device's own (its stand-in's, too) where its state folder can be read."""
     from sync.signing import thumbprint
 
     paths: list[Path] = list(arguments.key)
     state = arguments.state
     if state is None and arguments.file is None and arguments.config is not None:
         state = config_of(arguments.config).state_folder
-    if not paths and state is not None and (state / "vault" / "device.jwk").exists():
-        paths = [state / "vault" / "device.jwk"]
+    if not paths and state is not None:
+        own = (state / "vault" / "device.jwk", state / "vault" / "stand-in.jwk")
+        paths = [each for each in own if each.exists()]
     texts = [path.read_text("ascii") for path in paths]
     return {thumbprint(text): text for text in texts} or None
 
