@@ -4,27 +4,23 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from drivers.readers import osdp_frames
 from drivers.readers.disturbances import Disturbance, disturbed
 from drivers.readers.osdp_library import Peripheral
-from drivers.readers.pseudo_terminal import PseudoTerminal
+from drivers.readers.pseudo_terminal import OnATerminal, PseudoTerminal
 
 STEP_S = 0.02
 NAK_UNKNOWN_COMMAND = b"\x41\x03"
 
 
-class OsdpSimulator:
+class OsdpSimulator(OnATerminal):
     """`key` None: a reader without a key of its own, as delivered. It outlives whoever asks it."""
 
     def __init__(self, *, key: bytes | None, address: int = 0, link: Path | None = None, baud: int = 9_600) -> None:
         self._line = _Line(key, address, baud)
         self._terminal = PseudoTerminal(self._line, link=link)
-
-    @property
-    def port(self) -> str:
-        return self._terminal.port
 
     @property
     def commands(self) -> tuple[dict[str, Any], ...]:
@@ -51,26 +47,10 @@ class OsdpSimulator:
     def calm(self) -> None:
         self._terminal.ask(lambda: self._line.disturb(None, None))
 
-    def say(self, raw: bytes) -> None:
-        """Somebody else puts bytes on the wire."""
-        self._terminal.send(raw)
-
-    def unplug(self) -> None:
-        self._terminal.unplug()
-
     def replug(self) -> None:
         """At the same path, and freshly powered."""
         self._terminal.ask(self._line.power_cycle)
-        self._terminal.replug()
-
-    def close(self) -> None:
-        self._terminal.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+        super().replug()
 
 
 class _Line:

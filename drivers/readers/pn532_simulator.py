@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Self
 
 from drivers.readers.pn532_chip import Fault, Pn532Chip
-from drivers.readers.pseudo_terminal import PseudoTerminal
+from drivers.readers.pseudo_terminal import OnATerminal, PseudoTerminal
 from drivers.readers.virtual_cards import VirtualCard
 
 
-class Pn532Simulator:
+class Pn532Simulator(OnATerminal):
     """It outlives whoever reads it: close, kill and open the other end as often as you like."""
 
     def __init__(self, *, link: Path | None = None) -> None:
         self._chip = Pn532Chip()
         self._terminal = PseudoTerminal(_Line(self._chip), link=link)
-
-    @property
-    def port(self) -> str:
-        return self._terminal.port
 
     @property
     def baud(self) -> int:
@@ -52,26 +47,10 @@ class Pn532Simulator:
         """As a program leaves it that raised the speed and was killed."""
         self._terminal.ask(lambda: self._chip.wedge_at(baud))
 
-    def say(self, raw: bytes) -> None:
-        """Put bytes on the line that nobody asked for."""
-        self._terminal.send(raw)
-
-    def unplug(self) -> None:
-        self._terminal.unplug()
-
     def replug(self) -> None:
         """At the same path, and freshly powered."""
         self._terminal.ask(self._chip.power_cycle)
-        self._terminal.replug()
-
-    def close(self) -> None:
-        self._terminal.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+        super().replug()
 
 
 class _Line:

@@ -7,7 +7,7 @@ from typing import Protocol, Self
 
 from drivers.readers import stronglink_frames, twn4_messages
 from drivers.readers.disturbances import Disturbance, disturbed
-from drivers.readers.pseudo_terminal import PseudoTerminal
+from drivers.readers.pseudo_terminal import OnATerminal, PseudoTerminal
 from drivers.readers.rejects import Rejected
 
 VERSION_STRONGLINK = b"SL025-1.3"
@@ -26,7 +26,7 @@ class Device(Protocol):
     def other_answer(self) -> bytes: ...
 
 
-class PolledSerialSimulator:
+class PolledSerialSimulator(OnATerminal):
     """It outlives whoever reads it: close, kill and open the other end as often as you like."""
 
     def __init__(self, device: Device, *, link: Path | None = None, baud: int = 9_600) -> None:
@@ -40,10 +40,6 @@ class PolledSerialSimulator:
     @classmethod
     def twn4(cls, *, link: Path | None = None, mode: str = "ascii", crc: bool = False) -> Self:
         return cls(Twn4Module(mode=mode, crc=crc), link=link)
-
-    @property
-    def port(self) -> str:
-        return self._terminal.port
 
     @property
     def shown(self) -> tuple[bytes, ...]:
@@ -67,25 +63,6 @@ class PolledSerialSimulator:
 
     def calm(self) -> None:
         self._terminal.ask(lambda: self._line.disturb(None, None))
-
-    def say(self, raw: bytes) -> None:
-        """Put bytes on the line that nobody asked for."""
-        self._terminal.send(raw)
-
-    def unplug(self) -> None:
-        self._terminal.unplug()
-
-    def replug(self) -> None:
-        self._terminal.replug()
-
-    def close(self) -> None:
-        self._terminal.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 class StrongLinkModule:

@@ -148,3 +148,33 @@ class PseudoTerminal:
         os.close(self._slave)
         os.close(self._master)
         self._master = self._slave = -1
+
+
+class OnATerminal:
+    """What can be done with every simulated device on a terminal, whatever it is."""
+
+    _terminal: PseudoTerminal
+
+    @property
+    def port(self) -> str:
+        return self._terminal.port
+
+    def say(self, raw: bytes) -> None:
+        """Bytes on the line that nobody asked for: noise, or half a frame, as it comes out of a bad cable."""
+        self._terminal.send(raw)
+
+    def unplug(self) -> None:
+        self._terminal.unplug()
+
+    def replug(self) -> None:
+        """At the same path."""
+        self._terminal.replug()
+
+    def close(self) -> None:
+        self._terminal.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Self
 
 from drivers.readers.ascii_frames import encode
-from drivers.readers.pseudo_terminal import PseudoTerminal
+from drivers.readers.pseudo_terminal import OnATerminal, PseudoTerminal
 from drivers.readers.wiegand import bits_of
 from drivers.readers.wiegand_lines import encode as wiegand_line
 
@@ -18,7 +18,7 @@ ID12LA_TRAILER = b"\r\n"
 WIEGAND_REPEAT_S = 0.5
 
 
-class SerialAsciiSimulator:
+class SerialAsciiSimulator(OnATerminal):
     """Prints the tag's frame when it is laid on, and again every `repeat_s` until it is taken away (None: once)."""
 
     def __init__(
@@ -44,35 +44,12 @@ class SerialAsciiSimulator:
         """A reader of so many bits that repeats while a card is held, behind a converter of this form."""
         return cls(link=link, frame_of=lambda data: wiegand_line(bits_of(data, size), form=form), repeat_s=repeat_s)
 
-    @property
-    def port(self) -> str:
-        return self._terminal.port
-
     def present(self, tag: bytes) -> None:
         """Lay on this tag: version byte and four tag bytes, or the data of a Wiegand number."""
         self._terminal.ask(lambda: self._talker.lay_on(tag))
 
     def remove(self) -> None:
         self._terminal.ask(self._talker.take_away)
-
-    def garbage(self, raw: bytes) -> None:
-        """Noise, or half a frame, as it comes out of a bad cable."""
-        self._terminal.send(raw)
-
-    def unplug(self) -> None:
-        self._terminal.unplug()
-
-    def replug(self) -> None:
-        self._terminal.replug()
-
-    def close(self) -> None:
-        self._terminal.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 class _Talker:

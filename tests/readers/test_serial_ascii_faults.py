@@ -37,12 +37,12 @@ def test_one_frame_of_a_repeating_reader_is_not_believed_and_the_second_equal_on
     async def scenario():
         async with watched(a_reader(module)) as witness:
             await witness.until(lambda w: bool(w.found))
-            module.garbage(encode(TAG))
-            module.garbage(encode(OTHER_TAG))
-            module.garbage(encode(TAG))
+            module.say(encode(TAG))
+            module.say(encode(OTHER_TAG))
+            module.say(encode(TAG))
             await asyncio.sleep(0.1)
             assert not witness.seen
-            module.garbage(encode(TAG))
+            module.say(encode(TAG))
             await witness.until_seen(CARD)
 
     run(scenario)
@@ -54,7 +54,7 @@ def test_two_equal_frames_too_far_apart_are_two_first_ones(module: SerialAsciiSi
         async with watched(a_reader(module)) as witness:
             await witness.until(lambda w: bool(w.found))
             for _ in range(2):
-                module.garbage(encode(TAG))
+                module.say(encode(TAG))
                 await asyncio.sleep(0.35)
             assert not witness.seen
 
@@ -67,8 +67,8 @@ def test_a_damaged_frame_between_good_ones_is_neither_a_card_nor_an_absence(modu
             await witness.until(lambda w: bool(w.found))
             module.present(TAG)
             for _ in range(5):
-                module.garbage(encode(TAG)[:7])
-                module.garbage(encode(TAG).replace(b"E", b"e"))
+                module.say(encode(TAG)[:7])
+                module.say(encode(TAG).replace(b"E", b"e"))
                 await asyncio.sleep(0.04)
             assert {event.cards for event in witness.seen} == {(CARD,)}
             assert not witness.lost
@@ -83,7 +83,7 @@ def test_endless_noise_is_a_lost_reader_with_advice_and_the_loop_stays_free(modu
             await witness.until(lambda w: bool(w.found))
             turns = 0
             while not witness.lost:
-                module.garbage(b"\x02\xff6200" * 100)
+                module.say(b"\x02\xff6200" * 100)
                 await asyncio.sleep(0.005)
                 turns += 1
                 assert turns < 500
@@ -100,13 +100,13 @@ def test_unplugged_in_mid_frame_and_plugged_in_again_it_reads_on(module: SerialA
     async def scenario():
         async with watched(a_reader(module)) as witness:
             await witness.until(lambda w: bool(w.found))
-            module.garbage(encode(TAG)[:8])
+            module.say(encode(TAG)[:8])
             await asyncio.sleep(0.02)
             module.unplug()
             await witness.until(lambda w: bool(w.lost), within_s=1.0)
             module.replug()
             await witness.until(lambda w: len(w.found) == 2)
-            module.garbage(encode(TAG)[8:])
+            module.say(encode(TAG)[8:])
             module.present(OTHER_TAG)
             await witness.until_seen(OTHER_CARD)
             assert {event.cards for event in witness.seen} == {(OTHER_CARD,)}
@@ -116,7 +116,7 @@ def test_unplugged_in_mid_frame_and_plugged_in_again_it_reads_on(module: SerialA
 
 def test_what_was_said_before_anybody_listened_is_not_heard(module: SerialAsciiSimulator):
     async def scenario():
-        module.garbage(encode(TAG) * 5)
+        module.say(encode(TAG) * 5)
         async with watched(a_reader(module)) as witness:
             await witness.until(lambda w: bool(w.found))
             await asyncio.sleep(0.1)
